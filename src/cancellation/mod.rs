@@ -1,0 +1,16 @@
+//! The decisions of one cancellation: which call comes next, how long to wait, and what the answer is.
+//!
+//! Pure: no I/O, no clock, no randomness. [`next_step`] implements the decision table row by row, and
+//! nothing else knows it.
+
+mod machine;
+mod outcome;
+mod policy;
+mod progress;
+mod reply;
+
+pub use machine::{Conclusion, Step, next_step, resume};
+pub use outcome::{ErrorDetail, Outcome, Reason};
+pub use policy::Policy;
+pub use progress::{Calls, Phase, Progress};
+pub use reply::{Failure, FailureKind, Operation, OperationStatus, Reply};

@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::outcome::{ErrorDetail, Reason};
+
+/// Where one cancellation stands: all that has to survive a wait, a crash or a change of worker.
+///
+/// Failures and polls are counted apart: waiting is not failing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which call is being made, and what its answer will mean.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// When a worker first read the request.
+    #[serde(with = "time::serde::rfc3339")]
+    pub first_seen: OffsetDateTime,
+    /// When an answer is given whatever is known by then.
+    #[serde(with = "time::serde::rfc3339")]
+    pub deadline: OffsetDateTime,
+    /// The next call is not made before this.
+    #[serde(with = "time::serde::rfc3339")]
+    pub due: OffsetDateTime,
+    /// When the service accepted the cancel.
+    #[serde(with = "time::serde::rfc3339::option", default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<OffsetDateTime>,
+    /// Calls made so far, for the result event.
+    #[serde(default)]
+    pub calls: Calls,
+    /// Transient failures since the last useful answer: they choose the retry interval.
+    #[serde(default)]
+    pub failures: u32,
+    /// Conflicts answered to the cancel: their retries are limited.
+    #[serde(default)]
+    pub conflicts: u32,
+    /// "Not done yet" answers: they choose the poll interval.
+    #[serde(default)]
+    pub polls: u32,
+    /// NOT_FOUND answers in a row after the cancel was accepted.
+    #[serde(default)]
+    pub not_found: u32,
+    /// Answers in a row that could not be decoded.
+    #[serde(default)]
+    pub undecodable: u32,
+    /// The last answer was 401, and the call was already repeated with renewed credentials.
+    #[serde(default)]
+    pub renewed: bool,
+    /// The last failure, for the event if nothing better is learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ErrorDetail>,
+    /// The operation as last seen. Not part of the serialized form: a follow-up carries it beside, bounded.
+    #[serde(skip)]
+    pub operation: Option<Arc<RawValue>>,
+}
+
+/// The states of a cancellation that is not finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// The cancel has not been accepted yet.
+    Cancelling,
+    /// The cancel was refused or its time is up: one get decides between the operation's own end and this failure.
+    Verifying {
+        /// What the answer will be unless the operation turns out to be done.
+        reason: Reason,
+        /// The answer that led here.
+        error: ErrorDetail,
+    },
+    /// The cancel was accepted: get until the operation is done.
+    Polling,
+}
+
+/// How often each call was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// `POST …:cancel`.
+    pub cancel: u32,
+    /// `GET …`.
+    pub get: u32,
+}
+
+impl Progress {
+    /// A request that was just read.
+    #[must_use]
+    pub fn new(first_seen: OffsetDateTime, deadline: OffsetDateTime) -> Self {
+        Self {
+            phase: Phase::Cancelling,
+            first_seen,
+            deadline,
+            due: first_seen,
+            accepted_at: None,
+            calls: Calls::default(),
+            failures: 0,
+            conflicts: 0,
+            polls: 0,
+            not_found: 0,
+            undecodable: 0,
+            renewed: false,
+            last_error: None,
+            operation: None,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A worker that cancels long-running operations on request from a message queue, and answers
+//! each request with one truthful result event.
+//!
+//! An upstream service publishes "cancel this operation" to RabbitMQ. The worker calls
+//! `POST {endpoint}/{version}/{name}:cancel`, follows the operation until it is done, and publishes
+//! **cancelled**, **completed** (it finished all the same), **unimplemented**, or, where none of the
+//! three can be known, **failed** with the reason. No accepted request is lost or left without an
+//! answer, and no answer is a guess.
+//!
+//! # The flow
+//!
+//! ```text
+//! upstream ─▶ (requests) ─▶ [requests] ─▶ worker ─ POST …:cancel ─▶ Operations API
+//!                                           │  ╰─── GET … ─────────▶
+//!                        not done yet, or   │
+//!                        API in trouble     ├─▶ (wait) ─▶ [wait.1s] … ─ TTL ─▶ (followups) ─▶ [followups] ─▶ worker
+//!                        final              ├─▶ (events)  cancelled | completed | unimplemented | failed ─▶ [results]
+//!                        unusable, failed   └─▶ (dead) ─▶ [dead]
+//!                        and only after the confirm of what it published: ack
+//! ```
+//!
+//! `( )` exchange, `[ ]` queue. The worker keeps no state of its own: what has to wait, waits in the broker.
+//!
+//! # The layers
+//!
+//! Imports go downwards only; modules of one row never import each other, but for `cancellation`,
+//! which takes its intervals from `retry`. `tests/layers.rs` checks it.
+//!
+//! | layer | modules | what |
+//! |---|---|---|
+//! | 6 | `main`, [`cli`] | the commands |
+//! | 5 | [`worker`] | handle, settle, session, shutdown |
+//! | 4 | [`operations_api`], [`broker`], [`simulator`] | the only users of reqwest, of lapin, of axum |
+//! | 3 | [`settings`], [`telemetry`] | settings as validated types, logs |
+//! | 2 | [`message`] | what is read from and written to queues |
+//! | 1 | [`cancellation`], [`retry`] | the decisions, without I/O |
+
+pub mod broker;
+pub mod cancellation;
+pub mod cli;
+pub mod message;
+pub mod operations_api;
+pub mod retry;
+pub mod settings;
+pub mod simulator;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,39 @@
+use time::OffsetDateTime;
+
+/// A message as it was delivered, as far as its meaning is concerned. Borrowed from the delivery.
+#[derive(Clone, Debug, Default)]
+pub struct Envelope<'a> {
+    /// The body's bytes, whatever they are.
+    pub body: &'a [u8],
+    /// AMQP `content_type`.
+    pub content_type: Option<&'a str>,
+    /// AMQP `message_id`.
+    pub message_id: Option<&'a str>,
+    /// AMQP `correlation_id`.
+    pub correlation_id: Option<&'a str>,
+    /// AMQP `reply_to`.
+    pub reply_to: Option<&'a str>,
+    /// AMQP `timestamp` (seconds).
+    pub timestamp: Option<OffsetDateTime>,
+    /// The headers that formats read (`cloudEvents:*`, `cloudEvents_*`, `traceparent`, `tracestate`), where they are UTF-8 strings.
+    pub headers: Vec<(&'a str, &'a str)>,
+}
+
+/// A message to be published: always persistent and mandatory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The body's bytes.
+    pub body: Vec<u8>,
+    /// AMQP `content_type`.
+    pub content_type: &'static str,
+    /// AMQP `message_id`.
+    pub message_id: String,
+    /// AMQP `correlation_id`. At most 255 bytes.
+    pub correlation_id: Option<String>,
+    /// AMQP `type`.
+    pub kind: Option<String>,
+    /// AMQP `timestamp`, cut to seconds.
+    pub timestamp: OffsetDateTime,
+    /// String headers.
+    pub headers: Vec<(String, String)>,
+}

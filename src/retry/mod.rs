@@ -1,0 +1,5 @@
+//! How long to wait between calls.
+
+mod backoff;
+
+pub use backoff::{Intervals, InvalidIntervals};
