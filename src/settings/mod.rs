@@ -1,1 +1,18 @@
-//! (being written)
+//! Settings: built-in defaults, then files, then the environment, into validated types.
+//!
+//! Unknown keys are refused and named. Durations are written as `"15m"`, sizes as `"1MiB"`. Secrets cannot be printed.
+
+mod amqp;
+mod api;
+mod load;
+mod pacing;
+mod validate;
+mod values;
+mod worker;
+
+pub use amqp::{Amqp, OwnNames, Topology, Uris};
+pub use api::{Api, Credentials, CredentialsKind};
+pub use load::{DEFAULTS, ENV_PREFIX, Effective, Loaded, SettingsError, load, redacted};
+pub use pacing::{Polling, Retry};
+pub use values::{Span, Spans};
+pub use worker::{EventMode, Events, Log, LogFormat, Runtime, Settings, Worker};

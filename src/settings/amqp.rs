@@ -1,0 +1,78 @@
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+use super::values::{Span, Spans, one_or_many};
+
+/// `[amqp]`: the broker and how it is used.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amqp {
+    /// The nodes of one cluster, tried in turn.
+    pub uri: Uris,
+    /// A file that holds the URI instead; read when settings are loaded.
+    #[serde(default)]
+    pub uri_file: Option<PathBuf>,
+    /// Unacknowledged deliveries from each of the two queues.
+    pub prefetch: u16,
+    /// Heartbeat interval.
+    pub heartbeat: Span,
+    /// For the whole of connecting and opening channels.
+    pub connect_timeout: Span,
+    /// For one publish.
+    pub confirm_timeout: Span,
+    /// First wait between two attempts to build a session.
+    pub reconnect_initial: Span,
+    /// Longest wait between two attempts to build a session.
+    pub reconnect_max: Span,
+    /// Names and arguments of queues and exchanges.
+    pub topology: Topology,
+}
+
+/// AMQP URIs. They hold passwords, so they cannot be printed.
+#[derive(Clone, Debug)]
+pub struct Uris(pub Vec<SecretString>);
+
+impl<'de> Deserialize<'de> for Uris {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(one_or_many(deserializer)?.into_iter().map(SecretString::from).collect()))
+    }
+}
+
+/// `[amqp.topology]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// What every name begins with.
+    pub prefix: String,
+    /// Declare, or only verify.
+    pub declare: bool,
+    /// Whether there is a queue for every event.
+    pub results: bool,
+    /// `x-delivery-limit` of the two work queues.
+    pub delivery_limit: u32,
+    /// One wait queue each. Ascending once validated.
+    pub wait_levels: Spans,
+    /// Names of the user's own.
+    #[serde(default)]
+    pub own: OwnNames,
+}
+
+/// `[amqp.topology.own]`: queues and exchanges that exist already: verified, never declared or bound.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnNames {
+    /// Instead of `{prefix}.requests`.
+    pub requests_exchange: Option<String>,
+    /// Instead of `{prefix}.requests`.
+    pub requests_queue: Option<String>,
+    /// Instead of `{prefix}.events`.
+    pub events_exchange: Option<String>,
+    /// Instead of `{prefix}.results`.
+    pub results_queue: Option<String>,
+    /// Instead of `{prefix}.dead`.
+    pub dead_exchange: Option<String>,
+    /// Instead of `{prefix}.dead`.
+    pub dead_queue: Option<String>,
+}
