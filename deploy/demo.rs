@@ -103,7 +103,7 @@ async fn show_one(publisher: &Publisher, tap: &mut EventTap) -> anyhow::Result<(
     let message = request.to_message(now());
     say("One request, as published:");
     say(&pretty(&message.body)?);
-    publisher.publish(&Target::Request, message).await.context("failed to publish")?;
+    let _confirmed = publisher.publish(&Target::Request, message).await.context("failed to publish")?;
     let event = tokio::time::timeout(PATIENCE, tap.next()).await.context("no event came; does the worker run?")??;
     say("\nIts result event, as received:");
     say(&pretty(event.envelope().body)?);
