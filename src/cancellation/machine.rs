@@ -1,9 +1,23 @@
-use super::outcome::{ErrorDetail, Outcome};
-use super::policy::Policy;
-use super::progress::Progress;
-use super::reply::Reply;
+//! ```text
+//!  Cancelling ──accepted──▶ Polling ──done──▶ Finished(cancelled | completed)
+//!    │  ▲  ╲                  │  ▲  ╲
+//!    │  └ wait ┘              │  └ wait ┘
+//!    ├─unimplemented─▶ Finished(unimplemented)      └─deadline, refusal─▶ Finished(failed)
+//!    ├─refusal─▶ Finished(failed)
+//!    └─not cancellable, not found, out of time─▶ Verifying ──done──▶ Finished(cancelled | completed)
+//!                                                  │  ▲  ╲
+//!                                                  │  └ wait ┘ (transient failures of the get)
+//!                                                  └─anything else─▶ Finished(failed)
+//! ```
+
 use std::time::Duration;
+
 use time::OffsetDateTime;
+
+use super::outcome::{ErrorDetail, Outcome, Reason, code_name};
+use super::policy::Policy;
+use super::progress::{Phase, Progress};
+use super::reply::{Failure, FailureKind, Operation, Reply};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +41,255 @@ pub struct Conclusion {
     /// For *failed* the cause; for *completed* the operation's own error, if it has one.
     pub error: Option<ErrorDetail>,
 }
-/// placeholder
-pub fn resume(_p: &Progress, _now: OffsetDateTime) -> Step {
-    Step::Cancel
+
+/// Before "lost" or "protocol error" is believed, the get is repeated after each of these: about 10 s in all.
+const DOUBTS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
+
+/// What to do with a request that was just read, or that comes back from a wait.
+pub fn resume(progress: &mut Progress) -> Step {
+    let wait = std::mem::take(&mut progress.wait_left);
+    if !wait.is_zero() {
+        return Step::Wait(wait);
+    }
+    match progress.phase {
+        Phase::Cancelling => Step::Cancel,
+        Phase::Verifying { .. } | Phase::Polling => Step::Get,
+    }
 }
-/// placeholder
-pub fn next_step(p: Progress, _r: Reply, _now: OffsetDateTime, _dice: f64, _policy: &Policy) -> (Progress, Step) {
-    (p, Step::Cancel)
+
+/// What to do after the call that [`resume`] or the step before asked for was answered with `reply`.
+///
+/// `dice` is from 0 to 1 and chooses the jitter.
+pub fn next_step(
+    mut progress: Progress,
+    reply: Reply,
+    now: OffsetDateTime,
+    dice: f64,
+    policy: &Policy,
+) -> (Progress, Step) {
+    if let Reply::Failure(failure) = &reply {
+        progress.last_error = Some(failure.error.clone());
+    }
+    let mut case = Case { progress: &mut progress, now, dice, policy };
+    let step = match case.progress.phase.clone() {
+        Phase::Cancelling => case.after_cancel(reply),
+        Phase::Verifying { reason, error } => case.after_verification(reply, reason, error),
+        Phase::Polling => case.after_poll(reply),
+    };
+    (progress, step)
+}
+
+/// One decision: the progress it changes and everything it may look at.
+struct Case<'a> {
+    progress: &'a mut Progress,
+    now: OffsetDateTime,
+    dice: f64,
+    policy: &'a Policy,
+}
+
+impl Case<'_> {
+    fn after_cancel(&mut self, reply: Reply) -> Step {
+        self.progress.calls.cancel = self.progress.calls.cancel.saturating_add(1);
+        let Failure { kind, error, retry_after } = match reply {
+            Reply::Failure(failure) => failure,
+            // 2xx, whatever the body.
+            Reply::Accepted | Reply::Operation(_) | Reply::Undecodable { .. } => return self.accepted(),
+        };
+        if kind != FailureKind::Unauthenticated {
+            self.progress.renewed = false;
+        }
+        match kind {
+            FailureKind::Unimplemented => finish(Outcome::Unimplemented, None),
+            FailureKind::FailedPrecondition => self.verify(Reason::NotCancellable, error),
+            FailureKind::NotFound => self.verify(Reason::NotFound, error),
+            FailureKind::Conflict => {
+                self.progress.conflicts = self.progress.conflicts.saturating_add(1);
+                if self.out_of_time() || self.progress.conflicts > self.policy.conflict_retries {
+                    return self.verify(Reason::NotCancellable, error);
+                }
+                self.back_off(retry_after)
+            }
+            FailureKind::Unavailable | FailureKind::RateLimited => {
+                if self.out_of_time() {
+                    return self.verify(Reason::Unavailable, error);
+                }
+                self.back_off(retry_after)
+            }
+            FailureKind::Unauthenticated => self.renew_or(Step::Cancel, Reason::Unauthenticated, error),
+            FailureKind::PermissionDenied => fail(Reason::PermissionDenied, error),
+            FailureKind::BadEndpoint => fail(Reason::BadEndpoint, error),
+            FailureKind::Rejected => fail(Reason::Rejected, error),
+        }
+    }
+
+    fn accepted(&mut self) -> Step {
+        let progress = &mut *self.progress;
+        progress.accepted_at = Some(self.now);
+        progress.phase = Phase::Polling;
+        progress.failures = 0;
+        progress.renewed = false;
+        progress.last_error = None;
+        Step::Get
+    }
+
+    /// One get decides between the operation's own end and this failure.
+    fn verify(&mut self, reason: Reason, error: ErrorDetail) -> Step {
+        self.progress.phase = Phase::Verifying { reason, error };
+        self.progress.failures = 0;
+        Step::Get
+    }
+
+    fn after_verification(&mut self, reply: Reply, reason: Reason, error: ErrorDetail) -> Step {
+        self.progress.calls.get = self.progress.calls.get.saturating_add(1);
+        match reply {
+            Reply::Operation(operation) => self.concluded(operation).unwrap_or_else(|| fail(reason, error)),
+            Reply::Failure(failure) => match failure.kind {
+                FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict if !self.out_of_time() => {
+                    self.progress.renewed = false;
+                    self.back_off(failure.retry_after)
+                }
+                FailureKind::Unauthenticated => self.renew_or(Step::Get, reason, error),
+                _ => fail(reason, error),
+            },
+            Reply::Accepted | Reply::Undecodable { .. } => fail(reason, error),
+        }
+    }
+
+    fn after_poll(&mut self, reply: Reply) -> Step {
+        self.progress.calls.get = self.progress.calls.get.saturating_add(1);
+        match reply {
+            Reply::Operation(operation) => self.concluded(operation).unwrap_or_else(|| self.not_done()),
+            Reply::Undecodable { detail } => self.undecodable(&detail),
+            Reply::Accepted => self.undecodable("the answer has no body"),
+            Reply::Failure(failure) => self.after_failed_poll(failure),
+        }
+    }
+
+    fn after_failed_poll(&mut self, failure: Failure) -> Step {
+        let Failure { kind, error, retry_after } = failure;
+        if kind != FailureKind::Unauthenticated {
+            self.progress.renewed = false;
+        }
+        if kind != FailureKind::NotFound {
+            self.progress.not_found = 0;
+        }
+        match kind {
+            FailureKind::NotFound => self.not_found(error),
+            FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict => {
+                if self.out_of_time() {
+                    return self.deadline_exceeded();
+                }
+                self.back_off(retry_after)
+            }
+            FailureKind::Unauthenticated => self.renew_or(Step::Get, Reason::Unauthenticated, error),
+            FailureKind::Unimplemented => fail(Reason::OutcomeUnknown, error),
+            FailureKind::PermissionDenied => fail(Reason::PermissionDenied, error),
+            FailureKind::BadEndpoint => fail(Reason::BadEndpoint, error),
+            FailureKind::FailedPrecondition | FailureKind::Rejected => fail(Reason::Rejected, error),
+        }
+    }
+
+    /// The end of the operation, if it is done. Keeps it as last seen either way.
+    fn concluded(&mut self, operation: Operation) -> Option<Step> {
+        self.progress.operation = Some(operation.resource);
+        if !operation.done {
+            return None;
+        }
+        Some(match operation.error {
+            Some(error) if error.code == 1 => finish(Outcome::Cancelled, None),
+            // `error: {}` has code 0, which is OK: no error.
+            Some(error) if error.code != 0 => {
+                let status = code_name(error.code).map(ToOwned::to_owned);
+                let error = ErrorDetail { code: Some(error.code), status, message: error.message };
+                finish(Outcome::Completed, Some(error))
+            }
+            _ => finish(Outcome::Completed, None),
+        })
+    }
+
+    fn not_done(&mut self) -> Step {
+        self.progress.failures = 0;
+        self.progress.not_found = 0;
+        self.progress.undecodable = 0;
+        self.progress.renewed = false;
+        self.progress.last_error = None;
+        if self.out_of_time() {
+            return self.deadline_exceeded();
+        }
+        let interval = self.policy.polling.nth(self.progress.polls);
+        self.progress.polls = self.progress.polls.saturating_add(1);
+        self.wait(self.policy.polling.shortened(interval, self.dice))
+    }
+
+    fn not_found(&mut self, error: ErrorDetail) -> Step {
+        let doubts = self.progress.not_found;
+        self.progress.not_found = doubts.saturating_add(1);
+        self.doubt(doubts).unwrap_or_else(|| fail(Reason::OperationLost, error))
+    }
+
+    fn undecodable(&mut self, detail: &str) -> Step {
+        let doubts = self.progress.undecodable;
+        self.progress.undecodable = doubts.saturating_add(1);
+        let error = ErrorDetail {
+            message: format!("the API's answer is not an operation: {detail}"),
+            ..ErrorDetail::default()
+        };
+        self.progress.last_error = Some(error.clone());
+        self.doubt(doubts).unwrap_or_else(|| fail(Reason::ProtocolError, error))
+    }
+
+    /// Look again before believing something that should not be, or nothing if that was done often enough.
+    fn doubt(&mut self, doubts: u32) -> Option<Step> {
+        let wait = *DOUBTS.get(usize::try_from(doubts).ok()?)?;
+        Some(if self.out_of_time() { self.deadline_exceeded() } else { self.wait(wait) })
+    }
+
+    /// Credentials refused: once more with new ones (the client renews them after every 401), then with long waits.
+    fn renew_or(&mut self, again: Step, reason: Reason, error: ErrorDetail) -> Step {
+        if !self.progress.renewed {
+            self.progress.renewed = true;
+            return again;
+        }
+        if self.out_of_time() {
+            return fail(reason, error);
+        }
+        self.wait(self.policy.retry.longest())
+    }
+
+    fn back_off(&mut self, retry_after: Option<Duration>) -> Step {
+        let interval = self.policy.retry.nth(self.progress.failures).max(retry_after.unwrap_or_default());
+        self.progress.failures = self.progress.failures.saturating_add(1);
+        self.wait(self.policy.retry.lengthened(interval, self.dice))
+    }
+
+    /// Never past the deadline: the last call is made then.
+    fn wait(&self, wait: Duration) -> Step {
+        Step::Wait(wait.min(self.time_left()).max(Duration::from_millis(1)))
+    }
+
+    fn time_left(&self) -> Duration {
+        Duration::try_from(self.progress.deadline - self.now).unwrap_or_default()
+    }
+
+    fn out_of_time(&self) -> bool {
+        self.now >= self.progress.deadline
+    }
+
+    fn deadline_exceeded(&self) -> Step {
+        let last = match &self.progress.last_error {
+            Some(error) => format!("; the last get failed: {}", error.message),
+            None => String::new(),
+        };
+        let message = format!("the cancel was accepted, but the operation was not seen done by the deadline{last}");
+        let error = ErrorDetail { message, ..self.progress.last_error.clone().unwrap_or_default() };
+        fail(Reason::DeadlineExceeded, error)
+    }
+}
+
+fn finish(outcome: Outcome, error: Option<ErrorDetail>) -> Step {
+    Step::Finish(Conclusion { outcome, error })
+}
+
+fn fail(reason: Reason, error: ErrorDetail) -> Step {
+    finish(Outcome::Failed(reason), Some(error))
 }

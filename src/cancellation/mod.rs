@@ -9,8 +9,13 @@ mod policy;
 mod progress;
 mod reply;
 
+#[cfg(test)]
+mod decision_table;
+#[cfg(test)]
+mod properties;
+
 pub use machine::{Conclusion, Step, next_step, resume};
-pub use outcome::{ErrorDetail, Outcome, Reason};
+pub use outcome::{ErrorDetail, Outcome, Reason, code_name};
 pub use policy::Policy;
 pub use progress::{Calls, Phase, Progress};
 pub use reply::{Failure, FailureKind, Operation, OperationStatus, Reply};

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,9 +21,10 @@ pub struct Progress {
     /// When an answer is given whatever is known by then.
     #[serde(with = "time::serde::rfc3339")]
     pub deadline: OffsetDateTime,
-    /// The next call is not made before this.
-    #[serde(with = "time::serde::rfc3339")]
-    pub due: OffsetDateTime,
+    /// What is still to be waited before the next call, after the wait queue it comes from. A duration, not a time:
+    /// the clocks of two workers need not agree.
+    #[serde(default, rename = "wait_left_ms", with = "milliseconds", skip_serializing_if = "Duration::is_zero")]
+    pub wait_left: Duration,
     /// When the service accepted the cancel.
     #[serde(with = "time::serde::rfc3339::option", default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<OffsetDateTime>,
@@ -89,7 +91,7 @@ impl Progress {
             phase: Phase::Cancelling,
             first_seen,
             deadline,
-            due: first_seen,
+            wait_left: Duration::ZERO,
             accepted_at: None,
             calls: Calls::default(),
             failures: 0,
@@ -101,5 +103,19 @@ impl Progress {
             last_error: None,
             operation: None,
         }
+    }
+}
+
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }
