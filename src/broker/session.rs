@@ -9,6 +9,8 @@ use super::address::Address;
 use super::connection::{Link, Role};
 use super::consumer::Intake;
 use super::names::Names;
+use super::over::End;
+use super::replies::Replies;
 use super::{BrokerError, Delivery, EventTap, Over, Publisher, topology};
 use crate::settings;
 
@@ -26,15 +28,6 @@ pub struct Session {
     consume: Link,
     publish: Link,
     _end: End,
-}
-
-/// A session that is dropped is over, also for its publishers.
-struct End(Over);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.end(BrokerError::Closed);
-    }
 }
 
 impl Session {
@@ -69,7 +62,9 @@ impl Session {
             tokio::spawn(watch(link.role(), connection.events_listener(), connection.status().clone(), over.clone()));
         }
         let intake = Intake::new(consume.channel().await?, &names, worker, over.clone());
-        let publisher = Publisher::open(&publish, Arc::clone(&names), *settings.confirm_timeout, over.clone()).await?;
+        let replies = Replies::new(address.clone(), settings, worker);
+        let timeout = *settings.confirm_timeout;
+        let publisher = Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone()).await?;
         let _end = End(over.clone());
         Ok(Self { intake, publisher, over, names, consume, publish, _end })
     }
