@@ -20,6 +20,7 @@ const WITHIN_A_ROW: &[(&str, &str)] = &[("cancellation", "retry"), ("main", "cli
 /// Outside libraries, and the paths below `src` that may use them (a folder ends with `/`).
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("reqwest", &["operations_api/"]),
+    ("google_cloud_auth", &["operations_api/auth/"]),
     ("lapin", &["broker/"]),
     ("axum", &["simulator/", "admin/"]),
     ("backoff", &["retry/backoff.rs"]),

@@ -74,6 +74,7 @@ impl Report {
     async fn api(&mut self, settings: &Settings, location: Option<&str>) -> anyhow::Result<()> {
         let client = Client::new(&settings.api).context("failed to build the API client")?;
         let name = made_up_operation(location).context("failed to use --location")?;
+        self.credentials(&client, &name).await;
         let shown = location.map_or_else(|| "no location".to_owned(), |location| format!("location {location}"));
         match client.get(&name).await {
             Reply::Failure(failure) => self.api_failure(&failure, &shown, &settings.api),
@@ -83,6 +84,17 @@ impl Report {
             Reply::Undecodable { detail } => self.bad_api(&format!("{shown}: {detail}")),
         }
         Ok(())
+    }
+
+    /// Who the worker would be.
+    async fn credentials(&mut self, client: &Client, name: &OperationName) {
+        match client.caller(name).await {
+            Ok(who) => self.good("credentials", &who),
+            Err(problem) => {
+                self.api_wrong = true;
+                self.lines.push(format!("FAIL credentials: {problem}"));
+            }
+        }
     }
 
     fn api_failure(&mut self, failure: &Failure, shown: &str, api: &Api) {

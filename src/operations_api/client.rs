@@ -2,19 +2,19 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Response, redirect};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use super::auth::{AuthError, Credentials, TokenFile};
+use super::auth::{AuthError, Authorization, Source};
 use super::body::{drain, read_body};
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, Target};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
-use crate::settings::{self, CredentialsKind};
+use crate::settings;
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.
 const ERROR_LIMIT: usize = 64 * 1024;
@@ -47,7 +47,7 @@ pub struct Client {
     /// go over http to this machine may go nowhere else.
     loopback: reqwest::Client,
     endpoints: Endpoints,
-    credentials: Credentials,
+    credentials: Source,
     connect_timeout: Duration,
     call_timeout: Duration,
     response_limit: usize,
@@ -77,7 +77,7 @@ enum CallError {
     NoEndpoint(#[from] NoEndpoint),
     #[error("failed to {0}")]
     Credentials(#[from] AuthError),
-    #[error("the credentials could not be read within {0:?} (api.call_timeout)")]
+    #[error("there was no token within {0:?} (api.call_timeout)")]
     CredentialsTimeout(Duration),
     #[error("no connection to {host} within {timeout:?} (api.connect_timeout)")]
     ConnectTimeout { host: String, timeout: Duration },
@@ -114,11 +114,28 @@ impl Client {
             http: http(settings).build().map_err(setup)?,
             loopback: http(settings).no_proxy().build().map_err(setup)?,
             endpoints,
-            credentials: credentials(&settings.credentials)?,
+            credentials: Source::new(&settings.credentials).ok_or(ClientError::NoTokenFile)?,
             connect_timeout: *settings.connect_timeout,
             call_timeout: (*settings.call_timeout).min(LONGEST_CALL),
             response_limit: usize::try_from(settings.response_limit.as_u64()).unwrap_or(usize::MAX),
         })
+    }
+
+    /// Whose credentials a call about this operation carries. Gets a token for it.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to do. Never holds anything secret.
+    pub async fn caller(&self, name: &OperationName) -> Result<String, String> {
+        let authorized = async {
+            let target = self.endpoints.target(Call::Get, name)?;
+            let deadline = Instant::now() + self.call_timeout;
+            self.authorization(&target, deadline).await
+        };
+        match authorized.await {
+            Ok(Some(_)) => Ok(self.credentials.who()),
+            Ok(None) => Ok("calls carry none (api.credentials.kind)".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn call(&self, call: Call, name: &OperationName) -> Reply {
@@ -132,24 +149,31 @@ impl Client {
     async fn answer(&self, call: Call, name: &OperationName) -> Result<Reply, CallError> {
         let target = self.endpoints.target(call, name)?;
         let deadline = Instant::now() + self.call_timeout;
-        let authorization = timeout_at(deadline, self.credentials.authorization())
-            .await
-            .map_err(|_| CallError::CredentialsTimeout(self.call_timeout))??;
+        let authorization = self.authorization(&target, deadline).await?;
         let response = self.send(call, &target, authorization.as_ref(), deadline).await?;
-        let reply = self.read(call, &target, response, deadline).await?;
-        if let (Reply::Failure(Failure { kind: FailureKind::Unauthenticated, .. }), Some(refused)) =
-            (&reply, &authorization)
-        {
-            self.credentials.renew(refused);
+        let mut reply = self.read(call, &target, response, deadline).await?;
+        if let (Reply::Failure(failure), Some(sent)) = (&mut reply, &authorization) {
+            // A service may repeat what it was sent; its words go into events and logs.
+            sent.hide_in(&mut failure.error.message);
+            if failure.kind == FailureKind::Unauthenticated {
+                self.credentials.renew(sent);
+            }
         }
         Ok(reply)
+    }
+
+    async fn authorization(&self, target: &Target, deadline: Instant) -> Result<Option<Authorization>, CallError> {
+        match timeout_at(deadline, self.credentials.authorization(target.loopback)).await {
+            Ok(authorization) => Ok(authorization?),
+            Err(_) => Err(CallError::CredentialsTimeout(self.call_timeout)),
+        }
     }
 
     async fn send(
         &self,
         call: Call,
         target: &Target,
-        authorization: Option<&HeaderValue>,
+        authorization: Option<&Authorization>,
         deadline: Instant,
     ) -> Result<Response, CallError> {
         let http = if target.loopback { &self.loopback } else { &self.http };
@@ -219,15 +243,7 @@ fn http(settings: &settings::Api) -> reqwest::ClientBuilder {
         .http2_keep_alive_timeout(SIGN_OF_LIFE)
 }
 
-fn credentials(settings: &settings::Credentials) -> Result<Credentials, ClientError> {
-    match (settings.kind, &settings.token_file) {
-        (CredentialsKind::None, _) => Ok(Credentials::None),
-        (CredentialsKind::TokenFile, Some(path)) => Ok(Credentials::TokenFile(TokenFile::new(path))),
-        (CredentialsKind::TokenFile, None) => Err(ClientError::NoTokenFile),
-    }
-}
-
-fn request(call: Call, url: url::Url, authorization: Option<&HeaderValue>) -> Request {
+fn request(call: Call, url: url::Url, authorization: Option<&Authorization>) -> Request {
     let mut request = match call {
         Call::Cancel => {
             let mut post = Request::new(Method::POST, url);
@@ -237,21 +253,25 @@ fn request(call: Call, url: url::Url, authorization: Option<&HeaderValue>) -> Re
         }
         Call::Get => Request::new(Method::GET, url),
     };
-    if let Some(value) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, value.clone());
+    if let Some(authorization) = authorization {
+        authorization.add_to(request.headers_mut());
     }
     request
 }
 
 impl CallError {
     fn into_failure(self) -> Failure {
-        let kind = match self {
+        let kind = match &self {
             Self::NoEndpoint(_) => FailureKind::BadEndpoint,
             Self::Credentials(_) | Self::CredentialsTimeout(_) => FailureKind::Unauthenticated,
             _ => FailureKind::Unavailable,
         };
+        let retry_after = match &self {
+            Self::Credentials(error) => error.retry_after(),
+            _ => None,
+        };
         let message = words(&self.to_string(), MAX_WORDS);
-        Failure { kind, error: ErrorDetail { message, ..ErrorDetail::default() }, retry_after: None }
+        Failure { kind, error: ErrorDetail { message, ..ErrorDetail::default() }, retry_after }
     }
 }
 

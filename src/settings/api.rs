@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::values::{Span, choice};
+use super::values::{Span, choice, one_or_many};
 
 /// `[api]`: the Operations API.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,12 +39,25 @@ pub struct Credentials {
     /// For `token_file`: the file.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// For `auto` and `google`: the credentials file; where unset, it is looked for as Google's libraries do.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// For `auto` and `google`: OAuth scopes.
+    #[serde(deserialize_with = "one_or_many")]
+    pub scopes: Vec<String>,
+    /// For `auto` and `google`: the project that quota and billing go to, where it is not the account's own.
+    #[serde(default)]
+    pub quota_project: Option<String>,
 }
 
 /// The sources of credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialsKind {
+    /// Google's, but none for an endpoint on a loopback address.
+    Auto,
+    /// Google's Application Default Credentials.
+    Google,
     /// Calls carry no credentials.
     None,
     /// A bearer token in a file.

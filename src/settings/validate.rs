@@ -91,6 +91,17 @@ fn api(api: &Api) -> Result<(), SettingsError> {
         api.credentials.kind != CredentialsKind::TokenFile || api.credentials.token_file.is_some(),
         "api.credentials.token_file",
         "it must name the file that holds the token, since api.credentials.kind is \"token_file\"",
+    )?;
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    require(
+        !api.credentials.scopes.is_empty() && api.credentials.scopes.iter().all(|scope| plain(scope)),
+        "api.credentials.scopes",
+        "at least one is needed, without spaces, such as \"https://www.googleapis.com/auth/cloud-platform\"",
+    )?;
+    require(
+        api.credentials.quota_project.as_deref().is_none_or(plain),
+        "api.credentials.quota_project",
+        "it must be a project's id or number",
     )
 }
 
@@ -113,8 +124,9 @@ fn check_endpoint(setting: &'static str, endpoint: &str, with_token: bool) -> Re
         None => false,
     };
     if with_token && url.scheme() == "http" && !loopback {
-        let problem =
-            format!("{endpoint:?} is not https, and credentials are sent over http to loopback addresses only");
+        let problem = format!(
+            "{endpoint:?} is not https, and credentials are sent over http to loopback addresses only; set api.credentials.kind to \"none\" if it wants none"
+        );
         return Err(invalid(setting, problem));
     }
     Ok(())

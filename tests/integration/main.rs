@@ -9,4 +9,6 @@ mod broker_publisher;
 mod broker_session;
 mod broker_setup;
 mod broker_topology;
+mod credentials;
+mod google_stub;
 mod harness;

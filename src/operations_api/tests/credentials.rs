@@ -9,8 +9,8 @@ const REFUSED: &str = r#"{"error":{"code":401,"message":"expired","status":"UNAU
 
 fn client_with(server: &Server, token_file: &Path) -> Client {
     let mut settings = settings(server);
-    settings.credentials =
-        settings::Credentials { kind: CredentialsKind::TokenFile, token_file: Some(token_file.to_owned()) };
+    settings.credentials.kind = CredentialsKind::TokenFile;
+    settings.credentials.token_file = Some(token_file.to_owned());
     Client::new(&settings).expect("a client")
 }
 

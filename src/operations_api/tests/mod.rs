@@ -26,7 +26,13 @@ pub(super) fn api() -> settings::Api {
         connect_timeout: Span(Duration::from_secs(5)),
         call_timeout: Span(Duration::from_secs(15)),
         response_limit: ByteSize::mib(1),
-        credentials: settings::Credentials { kind: CredentialsKind::None, token_file: None },
+        credentials: settings::Credentials {
+            kind: CredentialsKind::None,
+            token_file: None,
+            file: None,
+            scopes: vec!["https://www.googleapis.com/auth/cloud-platform".into()],
+            quota_project: None,
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,63 +9,16 @@ use reqwest::header::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 
+use super::AuthError;
+
 /// The file is looked at again when the last look is this long ago.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longest token file that is read, in bytes; real tokens have a few thousand.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
-/// Where the `authorization` header comes from.
-pub(super) enum Credentials {
-    /// Calls carry none.
-    None,
-    /// A bearer token in a file.
-    TokenFile(TokenFile),
-}
-
-/// Why there is no token. Never holds any of the file's text.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AuthError {
-    /// No file, no permission, an I/O error.
-    #[error("read the token from {}: {error}; make the file readable for this user, or correct api.credentials.token_file", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A file that holds no token.
-    #[error("use the token from {}: {problem}; the file of api.credentials.token_file must hold a bearer token and nothing else", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-}
-
-impl Credentials {
-    /// The header's value, marked as sensitive: it is left out of `Debug` output and of HTTP/2's header tables.
-    ///
-    /// # Errors
-    /// No token could be read and none is known.
-    pub(super) async fn authorization(&self) -> Result<Option<HeaderValue>, AuthError> {
-        match self {
-            Self::None => Ok(None),
-            Self::TokenFile(file) => file.authorization().await.map(Some),
-        }
-    }
-
-    /// The service refused `refused`: the next call reads the credentials anew, unless that has happened since.
-    pub(super) fn renew(&self, refused: &HeaderValue) {
-        if let Self::TokenFile(file) = self {
-            file.renew(refused);
-        }
-    }
-}
-
 /// A bearer token in a file: read at first use, again when the file has changed, and after a refusal.
-pub(super) struct TokenFile {
+pub(in super::super) struct TokenFile {
     path: Arc<Path>,
     known: Mutex<Known>,
     /// Held while the file is read, so that calls that need it at the same time read it once.
@@ -103,7 +56,15 @@ impl TokenFile {
         Self { path: path.into(), known: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    async fn authorization(&self) -> Result<HeaderValue, AuthError> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The header's value.
+    ///
+    /// # Errors
+    /// No token could be read and none is known.
+    pub(super) async fn authorization(&self) -> Result<HeaderValue, AuthError> {
         if let Some(header) = self.known().fresh(Instant::now()) {
             return Ok(header);
         }
@@ -123,7 +84,8 @@ impl TokenFile {
         self.known().learn(look, refused, Instant::now())
     }
 
-    fn renew(&self, refused: &HeaderValue) {
+    /// The service refused `refused`: the next call reads the file anew, unless that has happened since.
+    pub(super) fn renew(&self, refused: &HeaderValue) {
         let mut known = self.known();
         // A call that was under way with an older token says nothing about the present one.
         if known.token.as_ref().is_some_and(|token| token.header == *refused) {
@@ -226,26 +188,23 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
-    fn token_file(text: &str) -> (tempfile::TempDir, PathBuf, Credentials) {
+    fn token_file(text: &str) -> (tempfile::TempDir, PathBuf, TokenFile) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("token");
         std::fs::write(&path, text).expect("written");
-        let credentials = Credentials::TokenFile(TokenFile::new(&path));
+        let credentials = TokenFile::new(&path);
         (folder, path, credentials)
     }
 
-    async fn header(credentials: &Credentials) -> String {
-        let header = credentials.authorization().await.expect("readable").expect("a header");
+    async fn header(credentials: &TokenFile) -> String {
+        let header = credentials.authorization().await.expect("readable");
         assert!(header.is_sensitive());
         assert_eq!(format!("{header:?}"), "Sensitive");
         header.to_str().expect("ASCII").to_owned()
-    }
-
-    #[tokio::test]
-    async fn no_credentials_make_no_header() {
-        assert_eq!(Credentials::None.authorization().await.expect("nothing to fail"), None);
     }
 
     #[tokio::test]
@@ -281,7 +240,7 @@ mod tests {
             error.contains(path.to_str().expect("UTF-8")) && error.contains("api.credentials.token_file"),
             "{error}"
         );
-        let folder = Credentials::TokenFile(TokenFile::new(folder.path()));
+        let folder = TokenFile::new(folder.path());
         assert!(folder.authorization().await.is_err());
     }
 
@@ -303,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_refusal_the_file_is_read_at_once() {
         let (_folder, path, credentials) = token_file("one");
-        let refused = credentials.authorization().await.expect("readable").expect("a header");
+        let refused = credentials.authorization().await.expect("readable");
         std::fs::write(&path, "two").expect("written");
         credentials.renew(&refused);
         assert_eq!(header(&credentials).await, "Bearer two");
@@ -316,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_stays_in_use_while_its_file_is_being_replaced_until_the_service_refuses_it() {
         let (_folder, path, credentials) = token_file("one");
-        let one = credentials.authorization().await.expect("readable").expect("a header");
+        let one = credentials.authorization().await.expect("readable");
         std::fs::write(&path, "").expect("truncated");
         tokio::time::advance(LOOK_AGAIN).await;
         assert_eq!(header(&credentials).await, "Bearer one");

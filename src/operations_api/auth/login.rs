@@ -1,0 +1,129 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use google_cloud_auth::credentials::{CacheableResource, Credentials};
+use google_cloud_auth::errors::CredentialsError;
+use reqwest::header::HeaderMap;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, timeout_at};
+
+use super::Authorization;
+use super::adc::{Built, Plan};
+use super::google::Trouble;
+use super::redact::Redactor;
+
+/// A token server that has not answered by then is given up. The library itself waits for ever.
+pub(super) const FETCH_LIMIT: Duration = Duration::from_secs(10);
+
+/// One set of credentials of the official library, from its building until the API refuses its token, or it has none.
+///
+/// The library keeps the token fresh in a task of its own: it fetches the next one minutes before the present one ends.
+/// That task cannot be told of a refused token, ends after an error that it takes for permanent, and waits for ever for
+/// a server that does not answer. So each set has a runtime, with one thread, that ends with it, whatever its task waits
+/// for; signing and fetching tokens also keeps no call waiting that way.
+pub(super) struct Login {
+    credentials: Credentials,
+    who: String,
+    advice: &'static str,
+    redactor: Redactor,
+    began: Instant,
+    /// There was a token.
+    delivered: AtomicBool,
+    runtime: Option<Runtime>,
+}
+
+/// What a login has at this moment.
+pub(super) enum State {
+    Token(Authorization),
+    /// The first token is being fetched.
+    Fetching,
+    /// There was a token, it has ended, and the next is not there.
+    Expired,
+    Failed(Trouble),
+}
+
+impl Login {
+    /// Reads files and starts a thread.
+    pub(super) fn begin(plan: &Plan) -> Result<Self, Trouble> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("credentials").enable_all().build();
+        let runtime = runtime.map_err(|error| Trouble::Build { problem: error.to_string() })?;
+        let built = {
+            let _within = runtime.enter();
+            plan.build()
+        };
+        let (runtime, built) = match built {
+            Ok(Built { credentials, who, advice, redactor }) => (runtime, (credentials, who, advice, redactor)),
+            Err(trouble) => {
+                runtime.shutdown_background();
+                return Err(trouble);
+            }
+        };
+        let (credentials, who, advice, redactor) = built;
+        Ok(Self {
+            credentials,
+            who,
+            advice,
+            redactor,
+            began: Instant::now(),
+            delivered: AtomicBool::new(false),
+            runtime: Some(runtime),
+        })
+    }
+
+    pub(super) fn who(&self) -> &str {
+        &self.who
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// What there is, without waiting.
+    pub(super) fn state(&self) -> State {
+        match self.credentials.headers(Default::default()).now_or_never() {
+            Some(headers) => self.told(headers),
+            None if self.delivered.load(Relaxed) => State::Expired,
+            None if self.age() < FETCH_LIMIT => State::Fetching,
+            None => State::Failed(self.silent()),
+        }
+    }
+
+    /// Waits for the first token.
+    pub(super) async fn first(&self) -> Result<Authorization, Trouble> {
+        let headers = timeout_at(self.began + FETCH_LIMIT, self.credentials.headers(Default::default())).await;
+        match headers.map(|headers| self.told(headers)) {
+            Ok(State::Token(authorization)) => Ok(authorization),
+            Ok(State::Failed(trouble)) => Err(trouble),
+            Ok(State::Fetching | State::Expired) | Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn told(&self, headers: Result<CacheableResource<HeaderMap>, CredentialsError>) -> State {
+        let problem = match headers {
+            Ok(CacheableResource::New { data, .. }) => match Authorization::from_headers(data) {
+                Some(authorization) => {
+                    self.delivered.store(true, Relaxed);
+                    return State::Token(authorization);
+                }
+                None => "it holds no token".to_owned(),
+            },
+            Ok(CacheableResource::NotModified) => "there is nothing new".to_owned(),
+            Err(error) => self.redactor.causes(&error),
+        };
+        State::Failed(Trouble::NoToken { who: self.who.clone(), problem, advice: self.advice })
+    }
+
+    fn silent(&self) -> Trouble {
+        let problem = format!("no answer within {FETCH_LIMIT:?}");
+        Trouble::NoToken { who: self.who.clone(), problem, advice: self.advice }
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
