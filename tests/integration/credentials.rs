@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cancel_worker::cancellation::{Failure, FailureKind, Reply};
 use cancel_worker::message::OperationName;
@@ -12,6 +12,7 @@ use cancel_worker::settings;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::google_stub::{Stub, bearer};
 use crate::support::{Amqp, Broker, Process, persistent};
@@ -61,7 +62,7 @@ fn openssl(arguments: &[&str]) {
 /// Bytes of URL-safe base64, by the standard alphabet's decoder of openssl.
 fn decoded(text: &str, folder: &TempDir) -> Vec<u8> {
     let mut standard = text.replace('-', "+").replace('_', "/");
-    while standard.len() % 4 != 0 {
+    while !standard.len().is_multiple_of(4) {
         standard.push('=');
     }
     let (encoded, plain) = (folder.path().join("base64"), folder.path().join("plain"));
@@ -393,7 +394,7 @@ fn assert_no_secret(what: &str, text: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_logs_everything_lives_through_a_storm_of_401s_loses_no_request_and_tells_no_secret() {
-    const REQUESTS: usize = 300;
+    const REQUESTS: u16 = 300;
     let stub = Stub::start().await;
     {
         let mut world = stub.world();
@@ -414,7 +415,7 @@ async fn a_worker_that_logs_everything_lives_through_a_storm_of_401s_loses_no_re
     let mut worker = Process::worker(&["run"], &environment);
     worker.line_with("\"consuming\"", SOON).await;
     let amqp = Amqp::connect(Broker::shared().uri()).await;
-    let publish = async |count: usize, timeout: &str| {
+    let publish = async |count: u16, timeout: &str| {
         for number in 0..count {
             let body =
                 json!({"name": name().as_str(), "request_id": format!("{timeout}-{number}"), "timeout": timeout});
@@ -437,7 +438,7 @@ async fn a_worker_that_logs_everything_lives_through_a_storm_of_401s_loses_no_re
     let bodies: Vec<String> = events.iter().map(|event| String::from_utf8(event.data.clone()).unwrap()).collect();
     let with =
         |outcome: &str| bodies.iter().filter(|body| body.contains(&format!("\"outcome\":\"{outcome}\""))).count();
-    assert_eq!((with("cancelled"), with("failed")), (REQUESTS, 1));
+    assert_eq!((with("cancelled"), with("failed")), (usize::from(REQUESTS), 1));
     let (fetches, refused) = (stub.fetches(), stub.world().refused);
     println!("{REQUESTS} answers; {fetches} tokens fetched, {refused} calls refused");
     assert!((2..=5).contains(&fetches), "{fetches} fetches");
@@ -467,5 +468,4 @@ async fn a_worker_that_logs_everything_lives_through_a_storm_of_401s_loses_no_re
     );
     assert_no_secret("what check prints", &checked);
     assert_no_secret("what cancel prints", &cancel.lines().join("\n"));
-    amqp.delete_topology(&prefix).await;
 }
