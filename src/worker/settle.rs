@@ -73,11 +73,10 @@ impl Settler {
                 self.insist(|| publisher.dead_letter(delivery, headers.clone())).await?
             }
         };
-        if let Some(reply_to) = &answer.reply_to {
-            let target = Target::Reply(reply_to.clone());
-            if let Err(error) = publisher.publish(&target, answer.event.clone()).await {
-                debug!(%error, "a direct reply was not taken; whoever waited for it may have gone");
-            }
+        if let Some(reply_to) = &answer.reply_to
+            && let Err(error) = publisher.reply(reply_to, answer.event.clone()).await
+        {
+            debug!(%error, "a direct reply was not sent; the event itself is safe");
         }
         Ok(proof)
     }
