@@ -156,7 +156,7 @@ async fn a_session_that_is_closed_or_dropped_is_over_for_its_publishers() {
 #[tokio::test]
 async fn an_alarm_is_waited_out_beyond_the_confirm_timeout() {
     // An alarm blocks everybody's publishes: this node is for nobody else.
-    let mut node = Broker::private();
+    let node = Broker::private();
     let settings = amqp(node.uri(), "p", &[("amqp.confirm_timeout", "500ms")]);
     let session = soon(Session::open(&settings, WORKER)).await.unwrap();
     let publisher = session.publisher();
