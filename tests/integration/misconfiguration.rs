@@ -279,3 +279,21 @@ async fn a_variable_is_a_setting_only_with_two_underscores() {
     let check = run_command(&["check"], &[("CANCEL_WORKER_SERVICE_HOST", "10.0.0.1")], "").await;
     assert_eq!(check.code, 0, "{check:?}");
 }
+
+#[tokio::test]
+async fn what_run_would_refuse_is_refused_by_check_too() {
+    let mut scene = Scene::new().await;
+    scene.set("amqp.reconnect_initial", "100us");
+    is_told(&scene, SETTINGS, &["amqp.reconnect_", "must be at least 1ms"]).await;
+}
+
+#[tokio::test]
+async fn a_time_that_is_over_is_told_as_it_was_set() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut scene = Scene::new().await;
+    scene.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@{}/%2f", silent.local_addr().unwrap()));
+    scene.set("amqp.connect_timeout", "1s");
+    let worker = scene.starting_worker();
+    let line = worker.line_with("no session with the broker", PATIENCE).await;
+    assert!(line.contains("did not answer within 1s while opening the AMQP connection"), "{line}");
+}

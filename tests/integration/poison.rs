@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use url::Url;
 
-use crate::scene::{PATIENCE, Scene, request};
+use crate::scene::{PATIENCE, Scene, operation, request};
 use crate::support::Broker;
 
 /// The flags of the two properties.
+const MESSAGE_ID: u16 = 1 << 7;
 const HEADERS: u16 = 1 << 13;
 
 #[tokio::test]
@@ -23,6 +26,33 @@ async fn headers_that_are_nested_two_thousand_deep_crash_nobody() {
     assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
     assert_eq!(scene.event_for("cancels-deep").await.outcome(), "cancelled");
     assert_eq!(worker.lines().iter().filter(|line| line.contains("\"consuming\"")).count(), 1);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_the_client_library_cannot_read_takes_no_other_message_with_it() {
+    let mut scene = Scene::new().await;
+    scene.set("amqp.reconnect_max", "250ms");
+    let _worker = scene.worker().await;
+    let body = serde_json::json!({ "name": operation("never-called") }).to_string();
+    // Deliveries that are under way when the sessions end.
+    for number in 0..5 {
+        scene.request(&format!("cancels-500ms-a{number}")).await;
+    }
+    publish(&scene, MESSAGE_ID, short(b"\xff\xfe"), body.clone()).await;
+    for number in 0..5 {
+        scene.request(&format!("cancels-500ms-b{number}")).await;
+    }
+    // At its delivery limit the message goes to the dead queue. This test cannot read it there either.
+    let mut dead = scene.depth("dead").await;
+    let end = Instant::now() + PATIENCE;
+    while dead == 0 && Instant::now() < end {
+        sleep(Duration::from_millis(100)).await;
+        dead = scene.depth("dead").await;
+    }
+    let events = scene.events(10, PATIENCE / 2).await.len();
+    let dead = scene.depth("dead").await;
+    assert_eq!((events, dead), (10, 1), "answers to the requests that nothing is wrong with, and dead letters");
     scene.end().await;
 }
 
