@@ -1,1 +1,39 @@
-fn main() {}
+//! The `cancel-worker` command. What it does is in the library, from [`cancel_worker::cli`] down.
+
+use std::env;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+/// One message whose headers are 26,000 nested arrays, as deep as a frame can hold, overflows the stack of the
+/// thread that parses it, and with it the process. 64 MiB survive it, 32 MiB do not.
+const MIN_STACK: usize = 64 << 20;
+
+fn main() -> ExitCode {
+    if let Err(error) = ensure_thread_stacks() {
+        eprint_line(&format!("cancel-worker: failed to start itself again with larger thread stacks: {error}"));
+        return ExitCode::FAILURE;
+    }
+    cancel_worker::cli::main()
+}
+
+/// The size of new threads' stacks is read from the environment once, before the first of them: so a process that was
+/// started without it starts itself again, once.
+fn ensure_thread_stacks() -> std::io::Result<()> {
+    let given = env::var("RUST_MIN_STACK").ok().and_then(|size| size.parse::<usize>().ok());
+    if given.is_some_and(|size| size >= MIN_STACK) {
+        return Ok(());
+    }
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "cancel-worker".into());
+    let error = Command::new(env::current_exe()?)
+        .arg0(name)
+        .args(arguments)
+        .env("RUST_MIN_STACK", MIN_STACK.to_string())
+        .exec();
+    Err(error)
+}
+
+#[expect(clippy::print_stderr, reason = "logging has not been set up yet")]
+fn eprint_line(line: &str) {
+    eprintln!("{line}");
+}

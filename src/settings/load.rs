@@ -74,7 +74,7 @@ fn load_from(
     environment: Option<std::collections::HashMap<String, String>>,
 ) -> Result<Loaded, SettingsError> {
     let merged = merge(files, overrides, environment).map_err(unreadable)?;
-    let effective = list(&merged);
+    let effective = list(&merged, overrides);
     let mut settings: Settings = merged.try_deserialize().map_err(unreadable)?;
     if let Some(path) = settings.amqp.uri_file.clone() {
         let text = read_secret("amqp.uri_file", &path)?;
@@ -118,9 +118,14 @@ fn read_secret(setting: &'static str, path: &Path) -> Result<String, SettingsErr
     Ok(text.trim().to_owned())
 }
 
-fn list(merged: &Config) -> Vec<Effective> {
+fn list(merged: &Config, overrides: &[(&str, String)]) -> Vec<Effective> {
     let mut effective = Vec::new();
     flatten("", &merged.cache, &mut effective);
+    for (key, _) in overrides {
+        for setting in effective.iter_mut().filter(|setting| setting.key == *key) {
+            "the command line".clone_into(&mut setting.source);
+        }
+    }
     effective.sort_by(|a, b| a.key.cmp(&b.key));
     effective
 }
@@ -136,7 +141,7 @@ fn flatten(key: &str, value: &Value, into: &mut Vec<Effective>) {
         kind => into.push(Effective {
             key: key.to_owned(),
             value: shown(key, kind),
-            source: value.origin().map_or_else(|| "built-in or command line".to_owned(), ToOwned::to_owned),
+            source: value.origin().map_or_else(|| "built-in".to_owned(), ToOwned::to_owned),
         }),
     }
 }

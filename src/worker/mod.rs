@@ -1,1 +1,26 @@
-//! (being written)
+//! The worker: takes deliveries, pursues their operations, publishes what came of it, and only then acknowledges.
+//!
+//! ```text
+//! run ─▶ session ─▶ for each delivery: handle ─▶ Disposition ─▶ settle ─▶ ack
+//! ```
+//!
+//! - [`run`] builds sessions for ever, one after the other, until it is told to stop.
+//! - `session` takes deliveries of one session and has each handled and settled in a task of its own.
+//! - `handle` decides what becomes of a delivery; it talks to the Operations API, never to the broker.
+//! - `settle` does it; nothing else publishes or acknowledges.
+//! - [`pursue`] makes the calls and waits that `cancellation` decides on. The `cancel` command uses it as well.
+
+mod clock;
+mod counters;
+mod disposition;
+mod handle;
+mod patience;
+mod pursue;
+mod run;
+mod session;
+mod settle;
+
+pub use clock::now;
+pub use patience::{Patience, Unlimited};
+pub use pursue::pursue;
+pub use run::{RunError, policy, run};

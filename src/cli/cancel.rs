@@ -1,0 +1,85 @@
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::arguments::Cancel;
+use super::exit::Exit;
+use super::main::runtime;
+use crate::cancellation::{Policy, Progress};
+use crate::message::{CancelRequest, OperationName, ResultEvent};
+use crate::operations_api::Client;
+use crate::telemetry;
+use crate::worker::{Unlimited, now, policy, pursue};
+
+/// `cancel`: the worker's own pursuit, without a broker.
+pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
+    let overrides: Vec<(&str, String)> =
+        command.endpoint.iter().map(|endpoint| ("api.endpoint", endpoint.clone())).collect();
+    let settings = command.settings.load(&overrides).context("failed to start")?.settings;
+    telemetry::init(&settings.log);
+    let names = command.names.read()?;
+    let job = Job {
+        client: Client::new(&settings.api).context("failed to build the API client")?,
+        policy: policy(&settings).context("failed to start")?,
+        timeout: command.timeout.unwrap_or(*settings.worker.default_timeout),
+    };
+    let concurrency = usize::from(command.concurrency);
+    runtime(settings.runtime.threads).context("failed to start the runtime")?.block_on(cancel_all(
+        Arc::new(job),
+        names,
+        concurrency,
+    ))
+}
+
+/// What every operation's pursuit shares.
+struct Job {
+    client: Client,
+    policy: Policy,
+    timeout: Duration,
+}
+
+/// Pursues all, prints each as it finishes, and answers with the worst outcome.
+async fn cancel_all(job: Arc<Job>, names: Vec<OperationName>, concurrency: usize) -> anyhow::Result<Exit> {
+    let bar = progress_bar(names.len());
+    let mut finished = futures_util::stream::iter(names)
+        .map(|name| {
+            let job = Arc::clone(&job);
+            async move { cancel_one(&job, &name).await }
+        })
+        .buffer_unordered(concurrency);
+    let mut worst = Exit::Success;
+    while let Some((exit, mut line)) = finished.next().await {
+        line.push(b'\n');
+        bar.suspend(|| std::io::stdout().write_all(&line)).context("failed to print an outcome")?;
+        bar.inc(1);
+        worst = worst.max(exit);
+    }
+    bar.finish_and_clear();
+    Ok(worst)
+}
+
+async fn cancel_one(job: &Job, name: &OperationName) -> (Exit, Vec<u8>) {
+    let begun = now();
+    let timeout = time::Duration::try_from(job.timeout).unwrap_or(time::Duration::MAX);
+    let progress = Progress::new(begun, begun.saturating_add(timeout));
+    let (progress, Ok(conclusion)) = pursue(&job.client, name, progress, &job.policy, Unlimited).await;
+    let request = CancelRequest::new(name.clone(), None);
+    let line = ResultEvent::concluded(&request, &progress, &conclusion, now()).data();
+    (conclusion.outcome.into(), line)
+}
+
+/// Drawn on a terminal only, and for more than one operation.
+fn progress_bar(count: usize) -> ProgressBar {
+    if count < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX));
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} operations, {elapsed}, about {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,142 @@
+use std::io::Write as _;
+
+use anyhow::Context as _;
+
+use super::arguments::Check;
+use super::exit::Exit;
+use super::main::runtime;
+use crate::broker::{Finding, Inspection, Status, inspect};
+use crate::cancellation::{Failure, FailureKind, Reply};
+use crate::message::{InvalidOperationName, OperationName};
+use crate::operations_api::{Client, Operations as _};
+use crate::settings::{Api, CredentialsKind, Loaded, Settings};
+
+/// `check`: the settings with their sources and, online, everything that they point to. Changes nothing.
+pub(super) fn run(command: &Check) -> anyhow::Result<Exit> {
+    let loaded = command.settings.load(&[]).context("failed to check the settings")?;
+    let mut report = Report::default();
+    report.settings(&loaded);
+    if command.online {
+        let settings = &loaded.settings;
+        runtime(1).context("failed to start the runtime")?.block_on(async {
+            report.broker(settings).await;
+            report.api(settings, command.location.as_deref()).await
+        })?;
+    }
+    report.print().context("failed to print the report")
+}
+
+/// Lines as they will be printed, and the worst that was found.
+#[derive(Default)]
+struct Report {
+    lines: Vec<String>,
+    broker_wrong: bool,
+    api_wrong: bool,
+}
+
+impl Report {
+    fn settings(&mut self, loaded: &Loaded) {
+        for setting in &loaded.effective {
+            self.lines.push(format!("     {} = {}  ({})", setting.key, setting.value, setting.source));
+        }
+        self.good("settings", "valid");
+    }
+
+    async fn broker(&mut self, settings: &Settings) {
+        match inspect(&settings.amqp, "check").await {
+            Ok(inspection) => self.inspection(&inspection),
+            Err(error) => self.bad_broker("broker", &error.to_string()),
+        }
+    }
+
+    fn inspection(&mut self, inspection: &Inspection) {
+        for (address, result) in &inspection.nodes {
+            match result {
+                Ok(()) => self.good("broker", &format!("{address}: connected and logged in")),
+                Err(error) => self.bad_broker("broker", &error.to_string()),
+            }
+        }
+        for Finding { what, status } in &inspection.topology {
+            match status {
+                Ok(Status::Exchange) => self.good("topology", &format!("{what} is there")),
+                Ok(Status::Queue { messages, consumers }) => {
+                    self.good("topology", &format!("{what} is there: {messages} ready, {consumers} consumers"));
+                }
+                Ok(Status::ToBeDeclared) => {
+                    self.good("topology", &format!("{what} is not there yet; `run` will declare it"));
+                }
+                Err(error) => self.bad_broker("topology", &error.to_string()),
+            }
+        }
+    }
+
+    /// Asks for an operation that does not exist: every answer in Google's form tells that the endpoint serves the API.
+    async fn api(&mut self, settings: &Settings, location: Option<&str>) -> anyhow::Result<()> {
+        let client = Client::new(&settings.api).context("failed to build the API client")?;
+        let name = made_up_operation(location).context("failed to use --location")?;
+        let shown = location.map_or_else(|| "no location".to_owned(), |location| format!("location {location}"));
+        match client.get(&name).await {
+            Reply::Failure(failure) => self.api_failure(&failure, &shown, &settings.api),
+            Reply::Operation(_) | Reply::Accepted => {
+                self.good("api", &format!("{shown}: the endpoint serves the API, credentials are accepted"));
+            }
+            Reply::Undecodable { detail } => self.bad_api(&format!("{shown}: {detail}")),
+        }
+        Ok(())
+    }
+
+    fn api_failure(&mut self, failure: &Failure, shown: &str, api: &Api) {
+        let message = &failure.error.message;
+        match failure.kind {
+            // What Google answers for an operation that does not exist, or that the account may not see.
+            FailureKind::NotFound | FailureKind::Rejected | FailureKind::FailedPrecondition => {
+                self.good("api", &format!("{shown}: the endpoint serves the API ({message})"));
+            }
+            FailureKind::PermissionDenied => {
+                self.good(
+                    "api",
+                    &format!("{shown}: the endpoint serves the API; for a made-up project it says: {message}"),
+                );
+            }
+            FailureKind::Unauthenticated if api.credentials.kind == CredentialsKind::None => {
+                self.bad_api(&format!("{shown}: {message}; the API wants credentials: set api.credentials.kind"));
+            }
+            _ => self.bad_api(&format!("{shown}: {message}")),
+        }
+    }
+
+    fn good(&mut self, part: &str, what: &str) {
+        self.lines.push(format!("ok   {part}: {what}"));
+    }
+
+    fn bad_broker(&mut self, part: &str, what: &str) {
+        self.broker_wrong = true;
+        self.lines.push(format!("FAIL {part}: {what}"));
+    }
+
+    fn bad_api(&mut self, what: &str) {
+        self.api_wrong = true;
+        self.lines.push(format!("FAIL api: {what}"));
+    }
+
+    fn print(self) -> std::io::Result<Exit> {
+        let mut out = std::io::stdout().lock();
+        for line in &self.lines {
+            writeln!(out, "{line}")?;
+        }
+        Ok(if self.broker_wrong {
+            Exit::Broker
+        } else if self.api_wrong {
+            Exit::Failure
+        } else {
+            Exit::Success
+        })
+    }
+}
+
+fn made_up_operation(location: Option<&str>) -> Result<OperationName, InvalidOperationName> {
+    OperationName::parse(match location {
+        Some(location) => format!("projects/cancel-worker-check/locations/{location}/operations/cancel-worker-check"),
+        None => "projects/cancel-worker-check/operations/cancel-worker-check".to_owned(),
+    })
+}

@@ -1,0 +1,70 @@
+use std::process::ExitCode;
+
+use crate::broker::BrokerError;
+use crate::cancellation::Outcome;
+use crate::settings::SettingsError;
+use crate::worker::RunError;
+
+/// How a command ends. Documented in README.md; scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Exit {
+    /// Everything went as asked; for `cancel` and `request --wait`: every operation was cancelled.
+    Success = 0,
+    /// Something failed that has no number of its own.
+    Failure = 1,
+    /// At least one operation completed all the same; the others were cancelled.
+    Completed = 10,
+    /// At least one operation cannot be cancelled with this service.
+    Unimplemented = 11,
+    /// At least one outcome could not be known.
+    Failed = 12,
+    /// The broker cannot be reached, or refuses (EX_UNAVAILABLE).
+    Broker = 69,
+    /// The settings are wrong (EX_CONFIG).
+    Settings = 78,
+}
+
+impl Exit {
+    pub(super) fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+
+    /// The number for one answer. The number for several is the largest.
+    pub(super) fn of_outcome(outcome: &str) -> Self {
+        match outcome {
+            "cancelled" => Self::Success,
+            "completed" => Self::Completed,
+            "unimplemented" => Self::Unimplemented,
+            _ => Self::Failed,
+        }
+    }
+
+    /// The number for an error: by what caused it.
+    pub(super) fn of_error(error: &anyhow::Error) -> Self {
+        let cause = |is: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(is);
+        if cause(|error| error.is::<SettingsError>()) {
+            Self::Settings
+        } else if cause(|error| error.is::<BrokerError>() || error.is::<RunError>()) {
+            Self::Broker
+        } else {
+            Self::Failure
+        }
+    }
+}
+
+impl From<Outcome> for Exit {
+    fn from(outcome: Outcome) -> Self {
+        Self::of_outcome(outcome.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_outcome_decides() {
+        let worst = ["cancelled", "failed", "completed"].map(Exit::of_outcome).into_iter().max();
+        assert_eq!(worst, Some(Exit::Failed));
+    }
+}

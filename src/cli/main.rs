@@ -1,0 +1,44 @@
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
+
+use super::arguments::{Arguments, Command};
+use super::exit::Exit;
+use super::{cancel, check, request, run, simulate};
+
+/// Parses the arguments and carries out the command.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Only fails where a provider is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let result = match arguments.command {
+        Command::Run(command) => run::run(command),
+        Command::Cancel(command) => cancel::run(command),
+        Command::Request(command) => request::run(command),
+        Command::Check(command) => check::run(&command),
+        Command::Simulate(command) => simulate::run(&command),
+    };
+    match result {
+        Ok(exit) => exit.code(),
+        Err(error) => {
+            say(&format!("cancel-worker: {error:#}"));
+            Exit::of_error(&error).code()
+        }
+    }
+}
+
+/// A line on standard error. One that cannot be written has nowhere else to go.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The runtime of a command: with one thread, tasks run on the thread that waits for them, which is the cheapest.
+pub(super) fn runtime(threads: usize) -> std::io::Result<Runtime> {
+    if threads <= 1 {
+        Builder::new_current_thread().enable_all().build()
+    } else {
+        Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+    }
+}

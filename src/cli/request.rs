@@ -1,0 +1,126 @@
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::arguments::Request;
+use super::exit::Exit;
+use super::main::runtime;
+use crate::broker::{EventTap, Publisher, Session, Target};
+use crate::message::{CancelRequest, ReceivedEvent};
+use crate::settings::Settings;
+use crate::telemetry;
+use crate::worker::now;
+
+/// Requests that wait for their confirm at once.
+const UNCONFIRMED: usize = 256;
+
+/// `request`: publishes requests as an upstream service would and, with `--wait`, prints their events.
+pub(super) fn run(command: Request) -> anyhow::Result<Exit> {
+    let settings = command.settings.load(&[]).context("failed to start")?.settings;
+    telemetry::init(&settings.log);
+    let requests = requests(&command)?;
+    let wait_for = command.wait.then_some(command.wait_for);
+    runtime(1).context("failed to start the runtime")?.block_on(publish_all(&settings, &requests, wait_for))
+}
+
+fn requests(command: &Request) -> anyhow::Result<Vec<CancelRequest>> {
+    let names = command.names.read()?;
+    anyhow::ensure!(
+        command.request_id.is_none() || names.len() == 1,
+        "--request-id is the identity of one request, and there are {} operations",
+        names.len()
+    );
+    let context = command.context.as_deref().map(json_object).transpose().context("failed to use --context")?;
+    let with_the_rest = |name| CancelRequest {
+        timeout: command.timeout,
+        reason: command.reason.clone(),
+        requested_by: command.requested_by.clone(),
+        context: context.clone(),
+        ..CancelRequest::new(name, command.request_id.clone())
+    };
+    Ok(names.into_iter().map(with_the_rest).collect())
+}
+
+fn json_object(text: &str) -> anyhow::Result<Arc<RawValue>> {
+    let value: Box<RawValue> = serde_json::from_str(text)?;
+    anyhow::ensure!(value.get().starts_with('{'), "it must be a JSON object such as {{\"key\":\"value\"}}");
+    Ok(value.into())
+}
+
+async fn publish_all(
+    settings: &Settings,
+    requests: &[CancelRequest],
+    wait_for: Option<std::time::Duration>,
+) -> anyhow::Result<Exit> {
+    let session = Session::open(&settings.amqp, "request").await.context("failed to reach the broker")?;
+    // Before anything is published: an answer may come before the confirm.
+    let tap = match wait_for {
+        Some(_) => Some(session.tap().await.context("failed to watch for events")?),
+        None => None,
+    };
+    let publisher = session.publisher();
+    let published = futures_util::stream::iter(requests)
+        .map(|request| publish(&publisher, request, wait_for.is_none()))
+        .buffer_unordered(UNCONFIRMED)
+        .collect::<Vec<_>>()
+        .await;
+    published.into_iter().collect::<anyhow::Result<()>>()?;
+    let exit = match (tap, wait_for) {
+        (Some(tap), Some(wait_for)) => {
+            let mut missing: HashSet<String> = requests.iter().map(event_id).collect();
+            let all = missing.len();
+            match timeout(wait_for, answers(tap, &mut missing)).await {
+                Ok(worst) => worst?,
+                Err(_) => anyhow::bail!(
+                    "{} of {all} events did not come within {}; the requests are in the broker and will be answered when a worker runs",
+                    missing.len(),
+                    humantime::format_duration(wait_for)
+                ),
+            }
+        }
+        _ => Exit::Success,
+    };
+    session.close().await;
+    Ok(exit)
+}
+
+async fn publish(publisher: &Publisher, request: &CancelRequest, announce: bool) -> anyhow::Result<()> {
+    let name = &request.name;
+    publisher
+        .publish(&Target::Request, request.to_message(now()))
+        .await
+        .map(drop)
+        .with_context(|| format!("failed to publish the request for {name}"))?;
+    if announce {
+        let line =
+            serde_json::json!({ "name": name, "identity": request.identity.as_str(), "event_id": event_id(request) });
+        writeln!(std::io::stdout(), "{line}").context("failed to print")?;
+    }
+    Ok(())
+}
+
+fn event_id(request: &CancelRequest) -> String {
+    request.identity.event_id().to_string()
+}
+
+/// Prints events until none is missing, and answers with the worst outcome.
+async fn answers(mut tap: EventTap, missing: &mut HashSet<String>) -> anyhow::Result<Exit> {
+    let mut worst = Exit::Success;
+    while !missing.is_empty() {
+        let content = tap.next().await.context("failed to watch for events")?;
+        let envelope = content.envelope();
+        // An event that is none of ours need not be one that this version reads.
+        let Ok(event) = ReceivedEvent::read(&envelope) else { continue };
+        if missing.remove(&event.id) {
+            worst = worst.max(Exit::of_outcome(&event.data.outcome));
+            let mut out = std::io::stdout().lock();
+            out.write_all(envelope.body).and_then(|()| out.write_all(b"\n")).context("failed to print an event")?;
+        }
+    }
+    Ok(worst)
+}

@@ -1,0 +1,35 @@
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::arguments::Run;
+use super::exit::Exit;
+use super::main::runtime;
+use super::signals::stop_on_signals;
+use crate::operations_api::Client;
+use crate::settings::redacted;
+use crate::{telemetry, worker};
+
+/// `run`: the worker itself.
+pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
+    let settings = command.settings.load(&[]).context("failed to start")?.settings;
+    telemetry::init(&settings.log);
+    let name = command.name.unwrap_or_else(default_name);
+    let runtime = runtime(settings.runtime.threads).context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(stop.clone()).context("failed to handle signals")?;
+        let client = Client::new(&settings.api).context("failed to build the API client")?;
+        let broker = settings.amqp.uri.0.iter().map(redacted).collect::<Vec<_>>().join(", ");
+        info!(version = env!("CARGO_PKG_VERSION"), worker = name, broker, "starting");
+        worker::run(&settings, client, &name, stop).await.context("failed to start")?;
+        info!("stopped");
+        Ok(Exit::Success)
+    })
+}
+
+/// The host's name and the process id: tells workers apart, also several in one container's image.
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}

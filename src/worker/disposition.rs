@@ -1,0 +1,47 @@
+use crate::broker::Level;
+use crate::cancellation::Outcome;
+use crate::message::{DeadLetter, Outgoing};
+
+/// What becomes of a delivery. Decided by `handle`, done by `settle`.
+#[derive(Debug)]
+#[must_use]
+pub(super) enum Disposition {
+    /// Publish the answer.
+    Finish(Box<Answer>),
+    /// Put it into a wait queue.
+    Park {
+        /// What comes back.
+        follow_up: Outgoing,
+        /// After this.
+        level: Level,
+    },
+    /// It cannot be used: keep it, with the reason, and tell upstream where that is possible.
+    DeadLetter {
+        /// The reason.
+        note: DeadLetter,
+        /// *failed*, where an identity could be read.
+        answer: Option<Box<Answer>>,
+    },
+    /// Give it back to the broker as it is: the worker is to stop.
+    Requeue,
+}
+
+/// A result event on its way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) outcome: Outcome,
+    pub(super) event: Outgoing,
+    /// Also to this direct reply-to, best effort.
+    pub(super) reply_to: Option<String>,
+    /// Keep the request of a *failed* outcome.
+    pub(super) keep: Option<Keep>,
+}
+
+/// How a failed request is kept in the dead queue.
+#[derive(Debug)]
+pub(super) enum Keep {
+    /// The delivery as it came.
+    Delivery(DeadLetter),
+    /// A follow-up's request, written again as upstream would publish it.
+    Rewritten(Outgoing),
+}

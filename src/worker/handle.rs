@@ -1,0 +1,158 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::clock::now;
+use super::counters::Counters;
+use super::disposition::{Answer, Disposition, Keep};
+use super::patience::Limited;
+use super::pursue::pursue;
+use crate::broker::{Delivery, Ladder, Source};
+use crate::cancellation::{Conclusion, Outcome, Policy, Progress, Reason};
+use crate::message::{
+    CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, ResultEvent, UnreadableFollowUp, Unusable,
+};
+use crate::operations_api::Operations;
+
+/// Everything that handling a delivery needs and that outlives sessions.
+#[derive(Debug)]
+pub(super) struct Handler<O> {
+    pub(super) operations: O,
+    pub(super) policy: Policy,
+    pub(super) ladder: Ladder,
+    pub(super) format: EventFormat,
+    pub(super) default_timeout: Duration,
+    pub(super) request_limit: usize,
+    pub(super) keep_failed: bool,
+    pub(super) inline_wait: Duration,
+    pub(super) inline_slots: Arc<Semaphore>,
+    /// Cancelled when the worker is to stop.
+    pub(super) stop: CancellationToken,
+    /// This worker's name, in dead letters.
+    pub(super) worker: String,
+    pub(super) counters: Counters,
+}
+
+impl<O: Operations> Handler<O> {
+    /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker.
+    pub(super) async fn handle(&self, delivery: &Delivery) -> Disposition {
+        if self.stop.is_cancelled() {
+            return Disposition::Requeue;
+        }
+        let envelope = delivery.envelope();
+        match delivery.source() {
+            Source::Requests => match CancelRequest::read(&envelope, self.request_limit) {
+                Ok(request) => {
+                    let first_seen = now();
+                    let deadline = request.deadline_from(first_seen, self.default_timeout);
+                    let progress = Progress::new(first_seen, deadline);
+                    self.pursue(request, progress, Source::Requests).await
+                }
+                Err(unusable) => self.refuse(&unusable),
+            },
+            Source::Followups => match FollowUp::read(&envelope) {
+                Ok(FollowUp { request, progress }) => self.pursue(request, progress, Source::Followups).await,
+                Err(UnreadableFollowUp { problem, identity }) => {
+                    warn!(problem, "a follow-up cannot be read and goes to the dead queue");
+                    Disposition::DeadLetter {
+                        note: self.note(DeadReason::UnreadableFollowUp, problem, identity),
+                        answer: None,
+                    }
+                }
+            },
+        }
+    }
+
+    async fn pursue(&self, request: CancelRequest, progress: Progress, source: Source) -> Disposition {
+        let patience =
+            Limited { left: self.inline_wait, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
+        match pursue(&self.operations, &request.name, progress, &self.policy, patience).await {
+            (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
+            (progress, Err(wait)) => self.park(request, progress, wait),
+        }
+    }
+
+    fn park(&self, request: CancelRequest, mut progress: Progress, wait: Duration) -> Disposition {
+        let now = now();
+        let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
+        let level = self.ladder.level_for(wait, time_left);
+        progress.wait_left = wait.saturating_sub(level.ttl());
+        debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
+        let follow_up = FollowUp { request, progress };
+        match follow_up.encode(now) {
+            Ok(message) => Disposition::Park { follow_up: message, level: level.clone() },
+            Err(problem) => {
+                error!(%problem, "a follow-up cannot be written and its request goes to the dead queue; is this machine's clock right?");
+                let identity = Some(follow_up.request.identity);
+                let note = self.note(DeadReason::UnreadableFollowUp, problem.to_string(), identity);
+                Disposition::DeadLetter { note, answer: None }
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        request: &CancelRequest,
+        progress: &Progress,
+        conclusion: &Conclusion,
+        source: Source,
+    ) -> Disposition {
+        let finished_at = now();
+        let event = ResultEvent::concluded(request, progress, conclusion, finished_at).encode(&self.format);
+        let Conclusion { outcome, error } = conclusion;
+        let (name, identity) = (&request.name, request.identity.as_str());
+        let keep = if let Outcome::Failed(reason) = outcome {
+            let message = error.as_ref().map_or("", |error| error.message.as_str());
+            warn!(%name, identity, reason = reason.as_str(), error = message, "failed");
+            self.keep_failed.then(|| self.keep(request, *reason, message, source, finished_at))
+        } else {
+            debug!(%name, identity, outcome = outcome.as_str(), "finished");
+            None
+        };
+        let reply_to = request.reply_to.clone();
+        Disposition::Finish(Box::new(Answer { outcome: *outcome, event, reply_to, keep }))
+    }
+
+    fn keep(
+        &self,
+        request: &CancelRequest,
+        reason: Reason,
+        message: &str,
+        source: Source,
+        now: OffsetDateTime,
+    ) -> Keep {
+        let detail = format!("{}: {message}", reason.as_str());
+        let note = self.note(DeadReason::Failed, detail, Some(request.identity.clone()));
+        match source {
+            Source::Requests => Keep::Delivery(note),
+            Source::Followups => {
+                let mut rewritten = request.to_message(now);
+                rewritten.headers.extend(note.headers());
+                Keep::Rewritten(rewritten)
+            }
+        }
+    }
+
+    fn refuse(&self, unusable: &Unusable) -> Disposition {
+        let identity = unusable.identity.clone();
+        warn!(identity = identity.as_ref().map(Identity::as_str), problem = %unusable.problem, "a request cannot be used and goes to the dead queue");
+        let answer = ResultEvent::unusable(unusable, now()).map(|event| {
+            Box::new(Answer {
+                outcome: Outcome::Failed(Reason::UnusableRequest),
+                event: event.encode(&self.format),
+                reply_to: unusable.reply_to.clone(),
+                keep: None,
+            })
+        });
+        let note = self.note(DeadReason::UnusableRequest, unusable.problem.clone(), identity);
+        Disposition::DeadLetter { note, answer }
+    }
+
+    fn note(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetter {
+        DeadLetter { reason, detail, identity, time: now(), worker: self.worker.clone() }
+    }
+}

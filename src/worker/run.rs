@@ -1,0 +1,177 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::counters::Counters;
+use super::handle::Handler;
+use super::session::{SessionEnd, work};
+use super::settle::{Settler, publish_retry};
+use crate::broker::{BrokerError, Ladder, Session};
+use crate::cancellation::Policy;
+use crate::message::{EventFormat, EventMode};
+use crate::operations_api::Operations;
+use crate::retry::{Intervals, InvalidIntervals};
+use crate::settings::{self, Settings};
+
+/// Why the worker does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The broker refuses what the settings ask for, and did so at the very first session.
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+    /// Intervals that make no sense.
+    #[error("use the settings [retry], [polling] or amqp.reconnect_*: {0}")]
+    Intervals(#[from] InvalidIntervals),
+    /// No wait queue at all.
+    #[error("use the setting amqp.topology.wait_levels: at least one is needed")]
+    NoWaitLevels,
+}
+
+/// A session that lasted this long was a good one: the next is built without delay.
+const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// Works until `stop` is cancelled: builds a session, works in it until a fault, builds the next, for ever.
+///
+/// # Errors
+/// Only before the first session: the broker refuses the settings (login, vhost, permissions, arguments of queues).
+/// A broker that cannot be reached is no such error: the worker goes on trying.
+pub async fn run<O: Operations>(
+    settings: &Settings,
+    operations: O,
+    worker: &str,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let handler = Arc::new(handler(settings, operations, worker, stop.clone())?);
+    let reconnect = Intervals::new(*settings.amqp.reconnect_initial, 2.0, *settings.amqp.reconnect_max, 0.25)?;
+    let settler = Arc::new(Settler::new(publish_retry()?));
+    let mut sessions = Sessions { reconnect, failures: 0, had_one: false, reported: None };
+    // Ends with this function.
+    let mut background = JoinSet::new();
+    let reporter = Arc::clone(&handler);
+    background.spawn(async move { reporter.counters.report().await });
+    loop {
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = open(settings, worker) => opened,
+        };
+        let session = match opened {
+            Ok(session) => session,
+            Err(error) => {
+                let pause = sessions.failed(error)?;
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(pause) => continue,
+                }
+            }
+        };
+        sessions.had_one = true;
+        sessions.reported = None;
+        info!(prefetch = settings.amqp.prefetch, "consuming");
+        let began = Instant::now();
+        match work(&handler, &settler, session, *settings.worker.shutdown_grace).await {
+            SessionEnd::Stopped => return Ok(()),
+            SessionEnd::Fault(fault) => {
+                warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
+                let pause = sessions.lost(began.elapsed());
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn open(settings: &Settings, worker: &str) -> Result<Session, BrokerError> {
+    let mut session = Session::open(&settings.amqp, worker).await?;
+    session.consume(settings.amqp.prefetch).await?;
+    Ok(session)
+}
+
+/// What is known of the sessions so far: how long to wait before the next, and what has been said already.
+struct Sessions {
+    reconnect: Intervals,
+    failures: u32,
+    had_one: bool,
+    reported: Option<(String, Instant)>,
+}
+
+impl Sessions {
+    /// No session could be built: how long to wait, or that there is no use in trying.
+    fn failed(&mut self, error: BrokerError) -> Result<Duration, BrokerError> {
+        if error.is_permanent() && !self.had_one {
+            return Err(error);
+        }
+        self.report(error.to_string());
+        let pause = self.reconnect.nth(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        Ok(pause)
+    }
+
+    /// A session was lost after this long: how long to wait.
+    fn lost(&mut self, lasted: Duration) -> Duration {
+        if lasted >= GOOD_SESSION {
+            self.failures = 0;
+        }
+        let pause = self.reconnect.nth(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        pause
+    }
+
+    /// The same failure is logged once a minute, not at every attempt.
+    fn report(&mut self, error: String) {
+        const AGAIN: Duration = Duration::from_secs(60);
+        let known = self.reported.as_ref().is_some_and(|(text, at)| *text == error && at.elapsed() < AGAIN);
+        if !known {
+            error!(error, "no session with the broker; trying again until there is one");
+            self.reported = Some((error, Instant::now()));
+        }
+    }
+}
+
+fn handler<O>(
+    settings: &Settings,
+    operations: O,
+    worker: &str,
+    stop: CancellationToken,
+) -> Result<Handler<O>, RunError> {
+    let levels: Vec<Duration> = settings.amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
+    Ok(Handler {
+        operations,
+        policy: policy(settings)?,
+        ladder: Ladder::new(&levels).ok_or(RunError::NoWaitLevels)?,
+        format: EventFormat {
+            type_prefix: settings.events.type_prefix.clone(),
+            source: settings.events.source.clone(),
+            mode: match settings.events.mode {
+                settings::EventMode::Structured => EventMode::Structured,
+                settings::EventMode::Binary => EventMode::Binary,
+            },
+        },
+        default_timeout: *settings.worker.default_timeout,
+        request_limit: usize::try_from(settings.worker.request_limit.as_u64()).unwrap_or(usize::MAX),
+        keep_failed: settings.worker.keep_failed,
+        inline_wait: *settings.worker.inline_wait,
+        inline_slots: Arc::new(Semaphore::new(settings.worker.inline_slots)),
+        stop,
+        worker: worker.to_owned(),
+        counters: Counters::default(),
+    })
+}
+
+/// The policy that the settings describe.
+///
+/// # Errors
+/// Says which number makes no sense.
+pub fn policy(settings: &Settings) -> Result<Policy, InvalidIntervals> {
+    Ok(Policy {
+        retry: settings.retry.intervals()?,
+        polling: settings.polling.intervals()?,
+        conflict_retries: settings.retry.conflict_retries,
+    })
+}

@@ -1,0 +1,101 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+use tracing::{error, info, warn};
+
+use super::handle::Handler;
+use super::settle::Settler;
+use crate::broker::{BrokerError, Delivery, Publisher, Session};
+use crate::operations_api::Operations;
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) enum SessionEnd {
+    /// The worker was told to stop: everything in flight was settled or given back.
+    Stopped,
+    /// A fault: what was in flight will be delivered again.
+    Fault(Fault),
+}
+
+/// What ends a session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+    /// A bug. The delivery that met it would stay unacknowledged, so the session ends and the broker counts it.
+    #[error("a task panicked: {0}")]
+    Panicked(JoinError),
+}
+
+/// Takes deliveries and has each handled and settled in a task of its own, until a fault or the stop.
+pub(super) async fn work<O: Operations>(
+    handler: &Arc<Handler<O>>,
+    settler: &Arc<Settler>,
+    mut session: Session,
+    grace: Duration,
+) -> SessionEnd {
+    let publisher = session.publisher();
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = handler.stop.cancelled() => break,
+            Some(ended) = tasks.join_next() => if let Err(fault) = task_ended(ended) {
+                return fault_end(tasks, session, fault).await;
+            },
+            next = session.next() => match next {
+                Ok(delivery) => {
+                    tasks.spawn(process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
+                }
+                Err(error) => return fault_end(tasks, session, error.into()).await,
+            },
+        }
+    }
+    stop(tasks, session, grace).await
+}
+
+async fn process<O: Operations>(
+    handler: Arc<Handler<O>>,
+    settler: Arc<Settler>,
+    publisher: Publisher,
+    delivery: Delivery,
+) -> Result<(), BrokerError> {
+    let disposition = handler.handle(&delivery).await;
+    settler.settle(&publisher, delivery, disposition, &handler.counters).await
+}
+
+type Ended = Result<Result<(), BrokerError>, JoinError>;
+
+fn task_ended(ended: Ended) -> Result<(), Fault> {
+    match ended {
+        Ok(result) => result.map_err(Fault::Broker),
+        Err(error) => Err(Fault::Panicked(error)),
+    }
+}
+
+/// Nothing of a dead session is finished: its deliveries come again, and work on them now would be work done twice.
+async fn fault_end(mut tasks: JoinSet<Result<(), BrokerError>>, session: Session, fault: Fault) -> SessionEnd {
+    tasks.shutdown().await;
+    session.close().await;
+    SessionEnd::Fault(fault)
+}
+
+/// Stops consuming, gives what is in flight the time of grace, and leaves the rest to be delivered again.
+async fn stop(mut tasks: JoinSet<Result<(), BrokerError>>, mut session: Session, grace: Duration) -> SessionEnd {
+    info!(in_flight = tasks.len(), "stopping: no new deliveries; what is in flight is finished or parked");
+    let finish = async {
+        session.stop_consuming().await;
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(fault) = task_ended(ended) {
+                error!(%fault, "a delivery could not be settled while stopping; it will be delivered again");
+            }
+        }
+    };
+    if tokio::time::timeout(grace, finish).await.is_err() {
+        warn!(in_flight = tasks.len(), "the time of grace is over; what is left will be delivered again");
+        tasks.shutdown().await;
+    }
+    session.close().await;
+    SessionEnd::Stopped
+}

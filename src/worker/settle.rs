@@ -1,0 +1,139 @@
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tracing::{debug, error, info};
+
+use super::counters::Counters;
+use super::disposition::{Answer, Disposition, Keep};
+use crate::broker::{BrokerError, Confirmed, Delivery, PublishError, Publisher, Target};
+use crate::message::Outgoing;
+use crate::retry::{Intervals, InvalidIntervals};
+
+/// Does what was decided: the only place that publishes what came of a delivery and acknowledges it, in this order.
+#[derive(Debug)]
+pub(super) struct Settler {
+    /// Between two attempts to publish what the broker returned or refused.
+    retry: Intervals,
+    /// Deliveries whose publish is being repeated. While there are any, the worker is not ready.
+    stuck: AtomicUsize,
+}
+
+impl Settler {
+    pub(super) fn new(retry: Intervals) -> Self {
+        Self { retry, stuck: AtomicUsize::new(0) }
+    }
+
+    /// # Errors
+    /// The session is over. The delivery was not acknowledged and will come again.
+    pub(super) async fn settle(
+        &self,
+        publisher: &Publisher,
+        delivery: Delivery,
+        disposition: Disposition,
+        counters: &Counters,
+    ) -> Result<(), BrokerError> {
+        let proof = match disposition {
+            Disposition::Requeue => return delivery.requeue().await,
+            Disposition::Park { follow_up, level } => {
+                let proof = self.publish(publisher, &Target::Wait(level), &follow_up).await?;
+                counters.parked.fetch_add(1, Relaxed);
+                proof
+            }
+            Disposition::Finish(answer) => {
+                let proof = self.answer(publisher, &delivery, &answer).await?;
+                counters.finished(answer.outcome);
+                proof
+            }
+            Disposition::DeadLetter { note, answer } => {
+                if let Some(answer) = answer {
+                    let _event_first = self.answer(publisher, &delivery, &answer).await?;
+                }
+                let headers = note.headers();
+                let proof = self.insist(|| publisher.dead_letter(&delivery, headers.clone())).await?;
+                counters.unusable.fetch_add(1, Relaxed);
+                proof
+            }
+        };
+        delivery.ack(proof).await
+    }
+
+    /// The event, the copy in the dead queue if one is kept, and the direct reply.
+    async fn answer(
+        &self,
+        publisher: &Publisher,
+        delivery: &Delivery,
+        answer: &Answer,
+    ) -> Result<Confirmed, BrokerError> {
+        let mut proof = self.publish(publisher, &Target::Event(answer.outcome), &answer.event).await?;
+        proof = match &answer.keep {
+            None => proof,
+            Some(Keep::Rewritten(request)) => self.publish(publisher, &Target::Dead, request).await?,
+            Some(Keep::Delivery(note)) => {
+                let headers = note.headers();
+                self.insist(|| publisher.dead_letter(delivery, headers.clone())).await?
+            }
+        };
+        if let Some(reply_to) = &answer.reply_to {
+            let target = Target::Reply(reply_to.clone());
+            if let Err(error) = publisher.publish(&target, answer.event.clone()).await {
+                debug!(%error, "a direct reply was not taken; whoever waited for it may have gone");
+            }
+        }
+        Ok(proof)
+    }
+
+    async fn publish(
+        &self,
+        publisher: &Publisher,
+        target: &Target,
+        message: &Outgoing,
+    ) -> Result<Confirmed, BrokerError> {
+        self.insist(|| publisher.publish(target, message.clone())).await
+    }
+
+    /// Publishes until it is confirmed. What cannot be routed, or is refused, stays in the broker as the unacknowledged
+    /// delivery that it came from, and goes on as soon as somebody mends the queue.
+    async fn insist<F>(&self, publish: impl Fn() -> F) -> Result<Confirmed, BrokerError>
+    where
+        F: Future<Output = Result<Confirmed, PublishError>>,
+    {
+        let mut stuck = None;
+        let mut attempts = 0;
+        loop {
+            let problem = match publish().await {
+                Ok(proof) => return Ok(proof),
+                Err(PublishError::SessionOver(error)) => return Err(error),
+                Err(problem) => problem,
+            };
+            stuck.get_or_insert_with(|| Stuck::enter(&self.stuck, &problem));
+            tokio::time::sleep(self.retry.nth(attempts)).await;
+            attempts = attempts.saturating_add(1);
+        }
+    }
+}
+
+/// Counts a delivery as stuck for as long as it lives; the first to come and the last to go say so.
+struct Stuck<'a>(&'a AtomicUsize);
+
+impl<'a> Stuck<'a> {
+    fn enter(count: &'a AtomicUsize, problem: &PublishError) -> Self {
+        if count.fetch_add(1, Relaxed) == 0 {
+            error!(%problem, "the broker does not take what the worker publishes; requests wait until this is mended");
+        }
+        Self(count)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        if self.0.fetch_sub(1, Relaxed) == 1 {
+            info!("the broker takes everything again, or the session ended");
+        }
+    }
+}
+
+/// The intervals between two attempts to publish what was returned or refused: short, so that all flows soon after
+/// the mend.
+pub(super) fn publish_retry() -> Result<Intervals, InvalidIntervals> {
+    Intervals::new(Duration::from_millis(250), 2.0, Duration::from_secs(4), 0.0)
+}
