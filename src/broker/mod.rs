@@ -1,1 +1,47 @@
-//! (being written)
+//! RabbitMQ: the only user of lapin.
+//!
+//! A [`Session`] is two connections, one to consume and one to publish, with everything on them. Nothing in it
+//! recovers: the first fault ends it for all its parts with one cause ([`Over`]), and whoever owns it drops it and
+//! opens the next. Acknowledging a [`Delivery`] takes a [`Confirmed`], which only a [`Publisher`] makes, from the
+//! broker's confirm of a persistent message that reached a queue.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `session` | opening, closing, and what ends a session |
+//! | `address`, `connection` | where the broker is; a connection that can always be cut |
+//! | `names`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
+//! | `consumer`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
+//! | `publisher`, `outbound`, `ledger` | publishing; what goes onto the wire; which publishes are safe |
+//! | `parking` | which wait queue |
+//! | `tap` | watching events, for the command line |
+//! | `error`, `over` | faults, and the end of a session |
+
+mod address;
+mod connection;
+mod consumer;
+mod content;
+mod delivery;
+mod error;
+mod inspection;
+mod ledger;
+mod names;
+mod outbound;
+mod over;
+mod parking;
+mod publisher;
+mod session;
+mod tap;
+mod topology;
+
+pub use connection::Role;
+pub use content::Content;
+pub use delivery::{Delivery, Source};
+pub use error::BrokerError;
+pub use inspection::{Finding, Inspection, Status, inspect};
+pub use ledger::Confirmed;
+pub use names::Target;
+pub use over::Over;
+pub use parking::{Ladder, Level};
+pub use publisher::{PublishError, Publisher};
+pub use session::Session;
+pub use tap::EventTap;

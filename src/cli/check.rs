@@ -78,7 +78,7 @@ impl Report {
         match client.get(&name).await {
             Reply::Failure(failure) => self.api_failure(&failure, &shown, &settings.api),
             Reply::Operation(_) | Reply::Accepted => {
-                self.good("api", &format!("{shown}: the endpoint serves the API, credentials are accepted"));
+                self.good("api", &format!("{shown}: the endpoint serves the API"));
             }
             Reply::Undecodable { detail } => self.bad_api(&format!("{shown}: {detail}")),
         }

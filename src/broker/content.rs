@@ -1,0 +1,142 @@
+use std::fmt;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, ShortString};
+use time::OffsetDateTime;
+
+use crate::message::Envelope;
+
+/// What a message holds: body and properties as the broker delivered them.
+#[derive(Clone)]
+pub struct Content {
+    body: Vec<u8>,
+    properties: BasicProperties,
+}
+
+impl Content {
+    pub(super) const fn new(body: Vec<u8>, properties: BasicProperties) -> Self {
+        Self { body, properties }
+    }
+
+    /// As formats read it: with the headers that [`Envelope`] names, and no others.
+    #[must_use]
+    pub fn envelope(&self) -> Envelope<'_> {
+        let properties = &self.properties;
+        Envelope {
+            body: &self.body,
+            content_type: properties.content_type().as_ref().map(ShortString::as_str),
+            message_id: properties.message_id().as_ref().map(ShortString::as_str),
+            correlation_id: properties.correlation_id().as_ref().map(ShortString::as_str),
+            reply_to: properties.reply_to().as_ref().map(ShortString::as_str),
+            timestamp: properties.timestamp().and_then(moment),
+            headers: self.headers().filter(|(name, _)| is_read(name)).filter_map(texts).collect(),
+        }
+    }
+
+    /// A header's value, where it is a string.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(key, _)| *key == name).and_then(texts).map(|(_, value)| value)
+    }
+
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &AMQPValue)> {
+        self.properties.headers().iter().flatten().map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(super) const fn properties(&self) -> &BasicProperties {
+        &self.properties
+    }
+}
+
+/// Neither body nor headers: they belong to others.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+fn is_read(name: &str) -> bool {
+    name.starts_with("cloudEvents:")
+        || name.starts_with("cloudEvents_")
+        || name == "traceparent"
+        || name == "tracestate"
+}
+
+fn texts<'a>((name, value): (&'a str, &'a AMQPValue)) -> Option<(&'a str, &'a str)> {
+    let text = match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?,
+        AMQPValue::ShortString(text) => text.as_str(),
+        _ => return None,
+    };
+    Some((name, text))
+}
+
+fn moment(seconds: u64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()
+}
+
+/// A header's value, where it is a whole number that is not negative.
+pub(super) fn number(value: &AMQPValue) -> Option<u64> {
+    match *value {
+        AMQPValue::ShortShortInt(number) => u64::try_from(number).ok(),
+        AMQPValue::ShortShortUInt(number) => Some(number.into()),
+        AMQPValue::ShortInt(number) => u64::try_from(number).ok(),
+        AMQPValue::ShortUInt(number) => Some(number.into()),
+        AMQPValue::LongInt(number) => u64::try_from(number).ok(),
+        AMQPValue::LongUInt(number) => Some(number.into()),
+        AMQPValue::LongLongInt(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldTable;
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn an_envelope_has_the_properties_and_the_headers_that_formats_read() {
+        let mut headers = FieldTable::default();
+        for name in ["cloudEvents:id", "cloudEvents_type", "traceparent", "tracestate", "x-death", "other"] {
+            headers.insert(name.into(), AMQPValue::LongString(name.into()));
+        }
+        headers.insert("cloudEvents:bytes".into(), AMQPValue::LongString(vec![0xff].into()));
+        headers.insert("cloudEvents:number".into(), AMQPValue::LongInt(1));
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_message_id("m".into())
+            .with_timestamp(1_700_000_000)
+            .with_headers(headers);
+        let content = Content::new(b"{}".to_vec(), properties);
+
+        let envelope = content.envelope();
+        assert_eq!(
+            (envelope.body, envelope.content_type, envelope.message_id),
+            (&b"{}"[..], Some("application/json"), Some("m"))
+        );
+        assert_eq!((envelope.correlation_id, envelope.reply_to), (None, None));
+        assert_eq!(envelope.timestamp, Some(datetime!(2023-11-14 22:13:20 UTC)));
+        let read = ["cloudEvents:id", "cloudEvents_type", "traceparent", "tracestate"].map(|name| (name, name));
+        assert_eq!(envelope.headers, read);
+        assert_eq!(content.header("other"), Some("other"));
+        assert_eq!(content.header("cloudEvents:number"), None);
+    }
+
+    #[test]
+    fn a_timestamp_that_is_no_moment_is_none() {
+        assert_eq!(moment(u64::MAX), None);
+        assert_eq!(moment(i64::MAX as u64), None);
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        let content = Content::new(b"secret".to_vec(), BasicProperties::default());
+        assert_eq!(format!("{content:?}"), "Content { bytes: 6, .. }");
+    }
+}

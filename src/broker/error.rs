@@ -1,0 +1,235 @@
+use std::time::Duration;
+
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+use super::Role;
+
+/// Why there is no session, or no longer. Written to fit after "failed to …"; never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// A URI in the settings cannot be used.
+    #[error("amqp.uri number {position} cannot be used: {problem}")]
+    InvalidUri {
+        /// Counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// No TCP connection.
+    #[error("{address} cannot be reached: {problem}")]
+    Unreachable {
+        /// Without the password.
+        address: String,
+        /// As the system says it.
+        problem: String,
+    },
+    /// No TLS on the TCP connection.
+    #[error(
+        "TLS with {address} failed: {problem}; check the host's name, its certificate, and that the port speaks TLS"
+    )]
+    Tls {
+        /// Without the password.
+        address: String,
+        /// As the TLS library says it.
+        problem: String,
+    },
+    /// The server ended the connection before it was open, or is no AMQP server.
+    #[error(
+        "{address} did not open the connection: {problem}; does the port speak AMQP 0-9-1, with TLS for amqps:// only?"
+    )]
+    Handshake {
+        /// Without the password.
+        address: String,
+        /// What happened.
+        problem: String,
+    },
+    /// It took longer than the settings allow.
+    #[error("{address} did not answer within {} while {stage}", humantime::format_duration(*.limit))]
+    TimedOut {
+        /// Without the password.
+        address: String,
+        /// What was being waited for.
+        stage: &'static str,
+        /// How long that was waited for.
+        limit: Duration,
+    },
+    /// User and password were refused.
+    #[error("{address} refused the login of user {user:?}: check user and password in amqp.uri{}", guest_hint(.user))]
+    LoginRefused {
+        /// Without the password.
+        address: String,
+        /// Who wanted to log in.
+        user: String,
+    },
+    /// There is no such vhost.
+    #[error(
+        "there is no vhost {vhost:?} at {address}: create it with `rabbitmqctl add_vhost {vhost}`, or correct the path of amqp.uri (the vhost \"/\" is written %2f)"
+    )]
+    VhostMissing {
+        /// Without the password.
+        address: String,
+        /// Its name.
+        vhost: String,
+    },
+    /// The user has no permission at all on the vhost.
+    #[error(
+        "user {user:?} may not use the vhost {vhost:?} at {address}: grant it with `rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'`"
+    )]
+    VhostForbidden {
+        /// Without the password.
+        address: String,
+        /// Who.
+        user: String,
+        /// Where.
+        vhost: String,
+    },
+    /// An existing queue or exchange differs from what the settings ask for.
+    #[error("{what} exists with another {argument}: the settings ask for {wanted}, it has {found}; {remedy}")]
+    Inequivalent {
+        /// Such as `queue "cancel-worker.requests"`.
+        what: String,
+        /// The argument's name.
+        argument: String,
+        /// As the settings would have it.
+        wanted: String,
+        /// As it is.
+        found: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A queue or exchange is not there, and is not to be declared.
+    #[error("{what} does not exist: {remedy}")]
+    Missing {
+        /// Such as `queue "cancel-worker.requests"`.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The user lacks a permission on a queue or exchange.
+    #[error(
+        "user {user:?} may not {action}, the broker says {reply:?}: grant it with `rabbitmqctl set_permissions -p {vhost} {user} CONFIGURE WRITE READ`, or have the topology declared by somebody else and set amqp.topology.declare = false"
+    )]
+    Forbidden {
+        /// Who.
+        user: String,
+        /// Such as `declare queue "cancel-worker.requests"`.
+        action: String,
+        /// Which resource it is about is in the broker's own words.
+        reply: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Another fault with one queue or exchange.
+    #[error("{action} failed: {problem}")]
+    Topology {
+        /// Such as `declare queue "cancel-worker.requests"`.
+        action: String,
+        /// The broker's words.
+        problem: String,
+    },
+    /// A connection or channel that worked has ended.
+    #[error("the {role} connection ended: {problem}")]
+    Lost {
+        /// Which.
+        role: Role,
+        /// Why.
+        problem: String,
+    },
+    /// The broker cancelled a consumer: its queue was deleted, or it took too long to acknowledge.
+    #[error(
+        "the broker cancelled the consumer of queue {queue:?}; was the queue deleted, or a delivery held too long?"
+    )]
+    ConsumerCancelled {
+        /// The queue's name.
+        queue: String,
+    },
+    /// The broker neither confirmed nor refused a publish.
+    #[error("a publish was not confirmed within {}", humantime::format_duration(*.0))]
+    ConfirmTimeout(Duration),
+    /// The delivery's channel is gone: the broker delivers it again.
+    #[error("the delivery can no longer be answered: its channel is gone")]
+    Stale,
+    /// The session was closed on this side.
+    #[error("the session is closed")]
+    Closed,
+    /// None of several nodes can be used.
+    #[error("none of the {} nodes can be used: {}", .0.len(), joined(.0))]
+    NoNode(Vec<BrokerError>),
+}
+
+impl BrokerError {
+    /// Whether trying again without changing anything is in vain: somebody has to act.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::InvalidUri { .. }
+            | Self::LoginRefused { .. }
+            | Self::VhostMissing { .. }
+            | Self::VhostForbidden { .. }
+            | Self::Inequivalent { .. }
+            | Self::Missing { .. }
+            | Self::Forbidden { .. } => true,
+            Self::NoNode(errors) => errors.iter().all(Self::is_permanent),
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::Handshake { .. }
+            | Self::TimedOut { .. }
+            | Self::Topology { .. }
+            | Self::Lost { .. }
+            | Self::ConsumerCancelled { .. }
+            | Self::ConfirmTimeout(_)
+            | Self::Stale
+            | Self::Closed => false,
+        }
+    }
+
+    /// A connection or channel that worked has failed.
+    pub(super) fn lost(role: Role, error: &lapin::Error) -> Self {
+        Self::Lost { role, problem: problem(error) }
+    }
+}
+
+fn guest_hint(user: &str) -> &'static str {
+    if user == "guest" {
+        "; RabbitMQ accepts \"guest\" from its own machine only, so elsewhere another user is needed"
+    } else {
+        ""
+    }
+}
+
+fn joined(errors: &[BrokerError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The broker's own refusal, by what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Access,
+    NotFound,
+    NotAllowed,
+    Precondition,
+    Other,
+}
+
+/// What the broker said, if it was the broker who failed the call.
+pub(super) fn refusal(error: &lapin::Error) -> Option<(Refusal, &AMQPError)> {
+    let ErrorKind::ProtocolError(reply) = error.kind() else { return None };
+    let refusal = match reply.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Refusal::Access,
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Refusal::NotFound,
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Refusal::Precondition,
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => Refusal::NotAllowed,
+        _ => Refusal::Other,
+    };
+    Some((refusal, reply))
+}
+
+/// The broker's words, or lapin's where the broker said nothing.
+pub(super) fn problem(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => reply.get_message().to_string(),
+        ErrorKind::IOError(error) => error.to_string(),
+        _ => error.to_string(),
+    }
+}

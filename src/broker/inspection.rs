@@ -1,0 +1,122 @@
+use lapin::Channel;
+
+use super::address::Address;
+use super::connection::{Link, Role};
+use super::error::{Refusal, refusal};
+use super::names::Names;
+use super::topology::{self, Part};
+use super::{BrokerError, topology::Depth};
+use crate::settings;
+
+/// What [`inspect`] found.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// For each address in the settings, in their order: whether it can be connected to, logged in to, and its vhost used.
+    pub nodes: Vec<(String, Result<(), BrokerError>)>,
+    /// Every queue and exchange, as the first usable node knows them. Empty where no node can be used.
+    pub topology: Vec<Finding>,
+}
+
+/// One queue or exchange.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Such as `queue "cancel-worker.requests"`.
+    pub what: String,
+    /// Its state, or what is wrong with it and what to do.
+    pub status: Result<Status, BrokerError>,
+}
+
+/// The state of a queue or exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// There, and as the settings want it as far as that can be known.
+    Exchange,
+    /// There, and as the settings want it as far as that can be known.
+    Queue {
+        /// Ready to be delivered.
+        messages: u32,
+        /// Now.
+        consumers: u32,
+    },
+    /// Not there; a session will declare it.
+    ToBeDeclared,
+}
+
+/// Looks at every node and at the topology, and changes nothing.
+///
+/// # Errors
+/// Only for settings that cannot be used at all; everything else is in the result.
+pub async fn inspect(settings: &settings::Amqp, worker_name: &str) -> Result<Inspection, BrokerError> {
+    let addresses = Address::all(&settings.uri)?;
+    let mut inspection = Inspection { nodes: Vec::new(), topology: Vec::new() };
+    for address in &addresses {
+        let limit = *settings.connect_timeout;
+        let node = match Link::open(address, Role::Inspect, *settings.heartbeat, worker_name, limit).await {
+            Ok(link) => {
+                let mut outcome = Ok(());
+                if inspection.topology.is_empty() {
+                    match tokio::time::timeout(limit, inspect_topology(&link, address, settings)).await {
+                        Ok(Ok(topology)) => inspection.topology = topology,
+                        Ok(Err(error)) => outcome = Err(error),
+                        Err(_) => outcome = Err(timed_out(address, settings)),
+                    }
+                }
+                link.close().await;
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        inspection.nodes.push((address.to_string(), node));
+    }
+    Ok(inspection)
+}
+
+fn timed_out(address: &Address, settings: &settings::Amqp) -> BrokerError {
+    BrokerError::TimedOut {
+        address: address.to_string(),
+        stage: "looking at queues and exchanges",
+        limit: *settings.connect_timeout,
+    }
+}
+
+async fn inspect_topology(
+    link: &Link,
+    address: &Address,
+    settings: &settings::Amqp,
+) -> Result<Vec<Finding>, BrokerError> {
+    let names = Names::new(&settings.topology);
+    let mut findings = Vec::new();
+    let mut channel = link.channel().await?;
+    for part in topology::plan(&names, &settings.topology) {
+        if matches!(part, Part::Binding { .. }) {
+            continue;
+        }
+        // The refusal of the part before has closed the channel.
+        if !channel.status().connected() {
+            channel = link.channel().await?;
+        }
+        let status = look(&channel, &part, settings.topology.declare, address).await;
+        findings.push(Finding { what: part.what(), status });
+    }
+    Ok(findings)
+}
+
+/// Verifies that the part exists, and only then asks for it with all its arguments: that creates nothing any more.
+async fn look(channel: &Channel, part: &Part, declare: bool, address: &Address) -> Result<Status, BrokerError> {
+    let ours = declare && !part.is_own();
+    let depth = match topology::ensure(channel, part, true).await {
+        Ok(depth) => depth,
+        Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
+            return Ok(Status::ToBeDeclared);
+        }
+        Err(error) => return Err(topology::fault(&error, part, true, address)),
+    };
+    if ours {
+        topology::ensure(channel, part, false).await.map_err(|error| topology::fault(&error, part, false, address))?;
+    }
+    let Depth { messages, consumers } = depth;
+    Ok(match part {
+        Part::Queue { .. } => Status::Queue { messages, consumers },
+        Part::Exchange { .. } | Part::Binding { .. } => Status::Exchange,
+    })
+}

@@ -1,0 +1,178 @@
+use std::time::Duration;
+
+use super::Level;
+use super::parking::Ladder;
+use crate::cancellation::Outcome;
+use crate::settings;
+
+/// What binds the queue of follow-ups to its exchange.
+pub(super) const FOLLOWUP_KEY: &str = "followup";
+/// What binds the queue of dead letters to its exchange.
+pub(super) const DEAD_KEY: &str = "dead";
+/// What a request is published with; its queue is bound with `#`.
+const REQUEST_KEY: &str = "cancel";
+/// What a reply's address begins with. Nothing else is replied to: the default exchange reaches every queue.
+const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// Where a message is published to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// As upstream would: to the exchange of requests.
+    Request,
+    /// To the exchange of events, with the routing key `operation.<outcome>`.
+    Event(Outcome),
+    /// Into a wait queue, from which it comes back as a follow-up.
+    Wait(Level),
+    /// To the dead letters.
+    Dead,
+    /// To a request's `reply_to`, which must be a direct reply-to address (`amq.rabbitmq.reply-to.*`).
+    Reply(String),
+}
+
+/// A queue or exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) name: String,
+    /// The user's own: verified, never declared or bound.
+    pub(super) own: bool,
+}
+
+/// A queue and the exchange that leads to it. Without an exchange, where only the queue is the user's own and so
+/// cannot be bound, the default exchange leads there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    pub(super) exchange: Option<Name>,
+    pub(super) queue: Name,
+}
+
+impl Lane {
+    fn new(ours: &str, exchange: Option<&String>, queue: Option<&String>) -> Self {
+        let named = |own: Option<&String>| match own {
+            Some(name) => Name { name: name.clone(), own: true },
+            None => Name { name: ours.to_owned(), own: false },
+        };
+        let exchange = (exchange.is_some() || queue.is_none()).then(|| named(exchange));
+        Self { exchange, queue: named(queue) }
+    }
+
+    /// Exchange and routing key that lead into the queue, where the exchange is bound with `key`.
+    pub(super) fn address(&self, key: &str) -> (String, String) {
+        match &self.exchange {
+            Some(exchange) => (exchange.name.clone(), key.to_owned()),
+            None => (String::new(), self.queue.name.clone()),
+        }
+    }
+}
+
+/// What everything is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    prefix: String,
+    pub(super) requests: Lane,
+    pub(super) followups: Lane,
+    pub(super) dead: Lane,
+    pub(super) wait_exchange: Name,
+    pub(super) events_exchange: Name,
+    /// None where it is switched off.
+    pub(super) results: Option<Name>,
+    /// Ascending.
+    pub(super) levels: Vec<Level>,
+}
+
+impl Names {
+    pub(super) fn new(topology: &settings::Topology) -> Self {
+        let settings::Topology { prefix, own, .. } = topology;
+        let ours = |name: &str| format!("{prefix}.{name}");
+        let named = |own: Option<&String>, name: &str| match own {
+            Some(name) => Name { name: name.clone(), own: true },
+            None => Name { name: ours(name), own: false },
+        };
+        let durations: Vec<Duration> = topology.wait_levels.0.iter().map(|span| **span).collect();
+        Self {
+            requests: Lane::new(&ours("requests"), own.requests_exchange.as_ref(), own.requests_queue.as_ref()),
+            followups: Lane::new(&ours("followups"), None, None),
+            dead: Lane::new(&ours("dead"), own.dead_exchange.as_ref(), own.dead_queue.as_ref()),
+            wait_exchange: named(None, "wait"),
+            events_exchange: named(own.events_exchange.as_ref(), "events"),
+            results: topology.results.then(|| named(own.results_queue.as_ref(), "results")),
+            levels: Ladder::new(&durations).map(|ladder| ladder.levels().cloned().collect()).unwrap_or_default(),
+            prefix: prefix.clone(),
+        }
+    }
+
+    /// The wait queue of a level.
+    pub(super) fn wait_queue(&self, level: &Level) -> Name {
+        Name { name: format!("{}.wait.{}", self.prefix, level.label()), own: false }
+    }
+
+    /// Exchange and routing key. None for a reply to anything but a direct reply-to address.
+    pub(super) fn route(&self, target: &Target) -> Option<(String, String)> {
+        Some(match target {
+            Target::Request => self.requests.address(REQUEST_KEY),
+            Target::Event(outcome) => (self.events_exchange.name.clone(), format!("operation.{}", outcome.as_str())),
+            Target::Wait(level) => (self.wait_exchange.name.clone(), level.label().to_owned()),
+            Target::Dead => self.dead.address(DEAD_KEY),
+            Target::Reply(address) if address.starts_with(REPLY_PREFIX) => (String::new(), address.clone()),
+            Target::Reply(_) => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancellation::Reason;
+    use crate::settings::{OwnNames, Span, Spans, Topology};
+
+    fn names(own: OwnNames) -> Names {
+        Names::new(&Topology {
+            prefix: "p".to_owned(),
+            declare: true,
+            results: true,
+            delivery_limit: 20,
+            wait_levels: Spans(vec![Span(Duration::from_secs(60)), Span(Duration::from_secs(1))]),
+            own,
+        })
+    }
+
+    fn route(names: &Names, target: Target) -> (String, String) {
+        names.route(&target).expect("a route")
+    }
+
+    #[test]
+    fn every_target_has_an_exchange_and_a_routing_key() {
+        let names = names(OwnNames::default());
+        let minute = Level::new(Duration::from_secs(60));
+        for (target, exchange, key) in [
+            (Target::Request, "p.requests", "cancel"),
+            (Target::Event(Outcome::Completed), "p.events", "operation.completed"),
+            (Target::Event(Outcome::Failed(Reason::NotFound)), "p.events", "operation.failed"),
+            (Target::Wait(minute.clone()), "p.wait", "1m"),
+            (Target::Dead, "p.dead", "dead"),
+            (Target::Reply("amq.rabbitmq.reply-to.abc".to_owned()), "", "amq.rabbitmq.reply-to.abc"),
+        ] {
+            assert_eq!(route(&names, target), (exchange.to_owned(), key.to_owned()));
+        }
+        assert_eq!(names.wait_queue(&minute).name, "p.wait.1m");
+    }
+
+    #[test]
+    fn a_reply_goes_to_direct_reply_to_addresses_only() {
+        let names = names(OwnNames::default());
+        for address in ["amq.rabbitmq.reply-to", "p.dead", ""] {
+            assert_eq!(names.route(&Target::Reply(address.to_owned())), None, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn a_queue_of_the_users_own_without_its_exchange_is_reached_by_the_default_exchange() {
+        let names = names(OwnNames {
+            requests_queue: Some("jobs".to_owned()),
+            dead_exchange: Some("graveyard".to_owned()),
+            ..OwnNames::default()
+        });
+        assert_eq!(route(&names, Target::Request), (String::new(), "jobs".to_owned()));
+        assert_eq!(route(&names, Target::Dead), ("graveyard".to_owned(), "dead".to_owned()));
+        assert!(names.requests.queue.own && !names.dead.queue.own);
+    }
+}

@@ -1,0 +1,120 @@
+use std::time::Duration;
+
+/// One step of the ladder: a wait queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    label: String,
+    ttl: Duration,
+}
+
+impl Level {
+    /// The level that waits for this long.
+    #[must_use]
+    pub fn new(ttl: Duration) -> Self {
+        Self { label: humantime::format_duration(ttl).to_string().replace(' ', ""), ttl }
+    }
+
+    /// In queue names and routing keys: `1s`, `1m30s`. Says the whole duration, so that another duration is another queue.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How long a message stays.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+}
+
+/// The wait queues, by how long a message stays in each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// Ascending, never empty.
+    levels: Vec<Level>,
+}
+
+impl Ladder {
+    /// The ladder with one level for each duration, in any order. None without any.
+    #[must_use]
+    pub fn new(durations: &[Duration]) -> Option<Self> {
+        let mut durations = durations.to_vec();
+        durations.sort_unstable();
+        durations.dedup();
+        let levels: Vec<Level> = durations.into_iter().map(Level::new).collect();
+        (!levels.is_empty()).then_some(Self { levels })
+    }
+
+    /// Ascending.
+    pub fn levels(&self) -> impl Iterator<Item = &Level> {
+        self.levels.iter()
+    }
+
+    /// Where to wait for `wait`: the smallest level that is not shorter, unless its end would be later than `latest`
+    /// from now; then the largest that is not longer, but always a level.
+    #[must_use]
+    pub fn level_for(&self, wait: Duration, latest: Duration) -> &Level {
+        let wait = wait.min(latest);
+        let shorter = self.levels.partition_point(|level| level.ttl < wait);
+        match self.levels.get(shorter) {
+            Some(level) if level.ttl <= latest => level,
+            _ => &self.levels[shorter.saturating_sub(1)],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn ladder() -> Ladder {
+        Ladder::new(&[secs(1), secs(2), secs(5), secs(60), secs(300)]).expect("levels")
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_to_a_level_or_down_where_up_would_be_too_late() {
+        for (wait, latest, label) in [
+            (0, 3600, "1s"),
+            (1, 3600, "1s"),
+            (3, 3600, "5s"),
+            (6, 3600, "1m"),
+            (61, 3600, "5m"),
+            (4000, 9000, "5m"),
+            (3, 4, "2s"),    // 5s would end after the deadline
+            (6, 30, "5s"),   // 1m would
+            (100, 30, "5s"), // a wait longer than the deadline is cut to it
+            (5, 5, "5s"),
+            (1, 0, "1s"), // nothing fits: the smallest
+        ] {
+            assert_eq!(ladder().level_for(secs(wait), secs(latest)).label(), label, "{wait} s, at most {latest} s");
+        }
+    }
+
+    #[test]
+    fn labels_have_no_blanks_and_say_the_whole_duration() {
+        assert_eq!(Level::new(secs(90)).label(), "1m30s");
+        assert_eq!(Level::new(Duration::from_millis(250)).label(), "250ms");
+    }
+
+    #[test]
+    fn a_ladder_is_sorted_and_has_a_level() {
+        let ladder = Ladder::new(&[secs(5), secs(1), secs(5)]).expect("levels");
+        assert_eq!(ladder.levels().map(Level::label).collect::<Vec<_>>(), ["1s", "5s"]);
+        assert_eq!(Ladder::new(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_level_ends_after_the_latest_moment_unless_it_is_the_smallest(wait in 0..1000u64, latest in 0..1000u64) {
+            let ladder = ladder();
+            let level = ladder.level_for(secs(wait), secs(latest));
+            prop_assert!(level.ttl() <= secs(latest) || level.ttl() == secs(1));
+        }
+    }
+}

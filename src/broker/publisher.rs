@@ -1,0 +1,126 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lapin::options::ConfirmSelectOptions;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::Link;
+use super::ledger::{Confirmed, Job, Ledger};
+use super::names::{Names, Target};
+use super::outbound::Outbound;
+use super::{BrokerError, Delivery, Over};
+use crate::message::Outgoing;
+
+/// Jobs that wait for the ledger; more wait with their publishers.
+const QUEUED_JOBS: usize = 64;
+
+/// Why a message is not known to be safe.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No queue takes it: the broker returned it.
+    #[error(
+        "no queue is bound to exchange {exchange:?} for routing key {routing_key:?} ({reason}): bind one, or run `check --online`"
+    )]
+    Unroutable {
+        /// Where it was published to; empty is the default exchange.
+        exchange: String,
+        /// With which routing key.
+        routing_key: String,
+        /// Code and text of the broker.
+        reason: String,
+    },
+    /// A queue refused it: it is full, or could not be written.
+    #[error(
+        "the broker refused the message for exchange {exchange:?}, routing key {routing_key:?}: a queue behind it is full or not available"
+    )]
+    Refused {
+        /// Where it was published to; empty is the default exchange.
+        exchange: String,
+        /// With which routing key.
+        routing_key: String,
+    },
+    /// It cannot be put on the wire. Trying again is in vain.
+    #[error("the message's {what} takes {size} bytes, and at most {limit} can be sent")]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+        /// In bytes.
+        size: usize,
+        /// In bytes.
+        limit: usize,
+    },
+    /// A reply to anything but a direct reply-to address. Trying again is in vain.
+    #[error("a reply goes to direct reply-to addresses only (amq.rabbitmq.reply-to.*)")]
+    NoReplyAddress,
+    /// The session ended first: whether the message arrived is not known.
+    #[error("the session ended before the message was confirmed: {0}")]
+    SessionOver(#[source] BrokerError),
+}
+
+/// Publishes, persistent and mandatory, and waits for the broker's confirm. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    jobs: mpsc::Sender<Job>,
+    names: Arc<Names>,
+    frame_max: usize,
+    over: Over,
+    repeated: Arc<AtomicU64>,
+}
+
+impl Publisher {
+    /// Opens the channel and starts the task that owns it.
+    pub(super) async fn open(
+        link: &Link,
+        names: Arc<Names>,
+        confirm_timeout: Duration,
+        over: Over,
+    ) -> Result<Self, BrokerError> {
+        let channel = link.channel().await?;
+        let options = ConfirmSelectOptions::default();
+        channel.confirm_select(options).await.map_err(|error| BrokerError::lost(link.role(), &error))?;
+        let repeated = Arc::new(AtomicU64::new(0));
+        let status = link.connection().status().clone();
+        let ledger = Ledger::new(channel, status, over.clone(), confirm_timeout, Arc::clone(&repeated));
+        let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
+        tokio::spawn(ledger.run(queue));
+        Ok(Self { jobs, names, frame_max: link.frame_max(), over, repeated })
+    }
+
+    /// Publishes a message and waits until it is safe.
+    ///
+    /// # Errors
+    /// It is not known to be safe; it may have arrived all the same.
+    pub async fn publish(&self, target: &Target, message: Outgoing) -> Result<Confirmed, PublishError> {
+        let route = self.names.route(target).ok_or(PublishError::NoReplyAddress)?;
+        self.confirmed(Outbound::new(route, message, self.frame_max)?).await
+    }
+
+    /// Publishes a delivery to the dead letters: its body and properties as they are, plus `headers`. Headers of the
+    /// delivery that do not fit into a frame beside these are dropped, and `cancel-worker-headers-dropped` says how many
+    /// bytes that were.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    pub async fn dead_letter(
+        &self,
+        delivery: &Delivery,
+        headers: Vec<(String, String)>,
+    ) -> Result<Confirmed, PublishError> {
+        let route = self.names.route(&Target::Dead).ok_or(PublishError::NoReplyAddress)?;
+        self.confirmed(Outbound::dead_letter(route, delivery.content(), headers, self.frame_max)?).await
+    }
+
+    /// How many publishes were made again because their confirm came with another's return. For metrics.
+    #[must_use]
+    pub fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
+    async fn confirmed(&self, message: Outbound) -> Result<Confirmed, PublishError> {
+        let over = || PublishError::SessionOver(self.over.cause().unwrap_or(BrokerError::Closed));
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job { message, answer }).await.map_err(|_| over())?;
+        answered.await.unwrap_or_else(|_| Err(over()))
+    }
+}

@@ -1,0 +1,176 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use lapin::{ConnectionStatus, Event};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::address::Address;
+use super::connection::{Link, Role};
+use super::consumer::Intake;
+use super::names::Names;
+use super::{BrokerError, Delivery, EventTap, Over, Publisher, topology};
+use crate::settings;
+
+/// How long stopping the consumers may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a connection is looked at: some ends have no event.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Two connections and everything on them. The first fault ends it; then it is dropped, and another opened.
+pub struct Session {
+    intake: Intake,
+    publisher: Publisher,
+    over: Over,
+    names: Arc<Names>,
+    consume: Link,
+    publish: Link,
+    _end: End,
+}
+
+/// A session that is dropped is over, also for its publishers.
+struct End(Over);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end(BrokerError::Closed);
+    }
+}
+
+impl Session {
+    /// Connects twice, to the same node, declares or verifies the topology, and makes ready to publish and consume; all
+    /// within `amqp.connect_timeout`.
+    ///
+    /// # Errors
+    /// [`BrokerError::is_permanent`] tells whether to try again.
+    pub async fn open(settings: &settings::Amqp, worker_name: &str) -> Result<Self, BrokerError> {
+        let addresses = Address::all(&settings.uri)?;
+        let limit = *settings.connect_timeout;
+        match timeout(limit, Self::build(settings, &addresses, worker_name)).await {
+            Ok(built) => built,
+            Err(_) => Err(BrokerError::TimedOut {
+                address: addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                stage: "setting up the session",
+                limit,
+            }),
+        }
+    }
+
+    async fn build(settings: &settings::Amqp, addresses: &[Address], worker: &str) -> Result<Self, BrokerError> {
+        let (consume, address) = Link::open_any(addresses, Role::Consume, settings, worker).await?;
+        let limit = *settings.connect_timeout;
+        let publish = Link::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
+        let names = Arc::new(Names::new(&settings.topology));
+        topology::apply(&consume, address, &names, &settings.topology).await?;
+
+        let over = Over::default();
+        for link in [&consume, &publish] {
+            let connection = link.connection();
+            tokio::spawn(watch(link.role(), connection.events_listener(), connection.status().clone(), over.clone()));
+        }
+        let intake = Intake::new(consume.channel().await?, &names, worker, over.clone());
+        let publisher = Publisher::open(&publish, Arc::clone(&names), *settings.confirm_timeout, over.clone()).await?;
+        let _end = End(over.clone());
+        Ok(Self { intake, publisher, over, names, consume, publish, _end })
+    }
+
+    /// For publishing.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    /// Starts taking deliveries from both queues, at most `prefetch` unanswered ones from each. Where it has been started
+    /// before, the new prefetch replaces the old one; deliveries that nobody has taken yet are given back.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn consume(&mut self, prefetch: u16) -> Result<(), BrokerError> {
+        if self.intake.is_started() {
+            for delivery in self.intake.stop().await? {
+                delivery.requeue().await?;
+            }
+        }
+        self.intake.start(prefetch).await
+    }
+
+    /// The next delivery, from both queues in turn. Can be dropped and called again. Waits for the session's end where
+    /// nothing is being consumed.
+    ///
+    /// # Errors
+    /// Why the session is over.
+    pub async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        tokio::select! {
+            biased;
+            cause = self.over.ended() => Err(cause),
+            delivery = std::future::poll_fn(|context| self.intake.poll_next(context)) => delivery,
+        }
+    }
+
+    /// Stops taking deliveries; those that nobody has taken yet are given back. Failures are left to the broker, which
+    /// gives everything back when the session ends.
+    pub async fn stop_consuming(&mut self) {
+        let stopping = async {
+            for delivery in self.intake.stop().await? {
+                delivery.requeue().await?;
+            }
+            Ok::<(), BrokerError>(())
+        };
+        match timeout(STOP_TIMEOUT, stopping).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the consumers did not stop in order"),
+            Err(_) => tracing::debug!("the consumers did not stop in time"),
+        }
+    }
+
+    /// Tells when and why the session is over.
+    #[must_use]
+    pub fn over(&self) -> Over {
+        self.over.clone()
+    }
+
+    /// Whether an alarm (memory, disk) keeps the broker from taking publishes. They wait, without time-out, until it
+    /// takes them again.
+    #[must_use]
+    pub fn blocked(&self) -> bool {
+        self.publish.connection().status().blocked()
+    }
+
+    /// Watches the events that are published from now on.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn tap(&self) -> Result<EventTap, BrokerError> {
+        EventTap::open(&self.consume, &self.names, self.over.clone()).await
+    }
+
+    /// Closes both connections, in order where the broker plays along. Publishes that are not confirmed yet fail.
+    pub async fn close(self) {
+        self.over.end(BrokerError::Closed);
+        let Self { consume, publish, .. } = self;
+        tokio::join!(consume.close(), publish.close());
+    }
+}
+
+/// Ends the session with its connection, and tells of alarms.
+async fn watch(role: Role, events: impl Stream<Item = Event> + Send, status: ConnectionStatus, over: Over) {
+    let mut events = std::pin::pin!(events);
+    let mut tick = interval(WATCH_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = over.ended() => return,
+            event = events.next() => match event {
+                Some(Event::Error(error)) => { over.end(BrokerError::lost(role, &error)); }
+                Some(Event::ConnectionBlocked(reason)) => tracing::warn!(%role, %reason, "the broker blocks publishing"),
+                Some(Event::ConnectionUnblocked) => tracing::info!(%role, "the broker takes publishes again"),
+                Some(_) => {}
+                None => { over.end(BrokerError::Lost { role, problem: "it was closed".to_owned() }); }
+            },
+            _ = tick.tick() => if !status.connected() {
+                over.end(BrokerError::Lost { role, problem: "it was closed".to_owned() });
+            },
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests against real parts: a RabbitMQ node, the binary as a process, HTTP over sockets.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;

@@ -1,0 +1,13 @@
+//! What the integration tests stand on: a real broker, the real binary as a process, and a plain AMQP client.
+//!
+//! Helpers panic where something is wrong: a test ends where it fails.
+
+mod amqp;
+mod broker;
+mod port;
+mod process;
+
+pub use amqp::{Amqp, persistent};
+pub use broker::Broker;
+pub use port::free_port;
+pub use process::Process;
