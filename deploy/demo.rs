@@ -102,19 +102,18 @@ async fn show_one(publisher: &Publisher, tap: &mut EventTap) -> anyhow::Result<(
     };
     let message = request.to_message(now());
     say("One request, as published:");
-    say(&pretty(&message.body)?);
+    say(&String::from_utf8_lossy(&message.body));
     let _confirmed = publisher.publish(&Target::Request, message).await.context("failed to publish")?;
     let event = tokio::time::timeout(PATIENCE, tap.next()).await.context("no event came; does the worker run?")??;
     say("\nIts result event, as received:");
-    say(&pretty(event.envelope().body)?);
+    say(&String::from_utf8_lossy(event.envelope().body));
     let read = ReceivedEvent::read(&event.envelope())?;
     ensure!(read.data.outcome == "cancelled", "the answer must be cancelled");
-    ensure!(read.data.context.as_deref().map(RawValue::get) == request.context.as_deref().map(RawValue::get), "the context must come back untouched");
+    ensure!(
+        read.data.context.as_deref().map(RawValue::get) == request.context.as_deref().map(RawValue::get),
+        "the context must come back untouched"
+    );
     Ok(())
-}
-
-fn pretty(json: &[u8]) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(&serde_json::from_slice::<serde_json::Value>(json)?)?)
 }
 
 /// A request on its way.
@@ -150,14 +149,16 @@ async fn run_all(publisher: &Publisher, tap: EventTap) -> anyhow::Result<Report>
 
 fn requests() -> anyhow::Result<Vec<(CancelRequest, &'static str)>> {
     let mut requests = Vec::with_capacity(REQUESTS);
-    let of_a_hundred: Vec<_> = MIX.iter().flat_map(|(script, answer, share)| vec![(*script, *answer); *share]).collect();
+    let of_a_hundred: Vec<_> =
+        MIX.iter().flat_map(|(script, answer, share)| vec![(*script, *answer); *share]).collect();
     for number in 0..REQUESTS {
         // 37 and 100 share no factor: every kind comes up all along, not in blocks.
         let (script, expected) = of_a_hundred[number * 37 % of_a_hundred.len()];
         let location = ["global", "us-central1", "europe-west1"][number % 3];
         let name = OperationName::parse(format!("projects/demo/locations/{location}/operations/{script}-r{number}"))?;
         let timeout = (script == "never").then_some(Duration::from_secs(6));
-        requests.push((CancelRequest { timeout, ..CancelRequest::new(name, Some(format!("demo-{number}"))) }, expected));
+        requests
+            .push((CancelRequest { timeout, ..CancelRequest::new(name, Some(format!("demo-{number}"))) }, expected));
     }
     Ok(requests)
 }
@@ -209,7 +210,9 @@ async fn receive_all(mut tap: EventTap, sent: HashMap<String, Sent>, report: &mu
         progress.at(answered.len());
     }
     progress.done();
-    report.problems.extend(missing.values().map(|sent| format!("{}: no answer, expected {}", sent.request_id, sent.expected)));
+    report
+        .problems
+        .extend(missing.values().map(|sent| format!("{}: no answer, expected {}", sent.request_id, sent.expected)));
     Ok(())
 }
 
@@ -262,7 +265,8 @@ impl Report {
         }
         self.latencies.sort();
         let percentile = |share: f64| {
-            let index = ((self.latencies.len() as f64 * share).ceil() as usize).clamp(1, self.latencies.len().max(1)) - 1;
+            let index =
+                ((self.latencies.len() as f64 * share).ceil() as usize).clamp(1, self.latencies.len().max(1)) - 1;
             self.latencies.get(index).copied().unwrap_or_default().as_secs_f64()
         };
         say(&format!(
@@ -278,7 +282,11 @@ impl Report {
             say(&format!("WRONG: {problem}"));
         }
         let right = self.problems.is_empty();
-        say(if right { "every request was answered, each as its script says" } else { "NOT every request was answered as its script says" });
+        say(if right {
+            "every request was answered, each as its script says"
+        } else {
+            "NOT every request was answered as its script says"
+        });
         right
     }
 }

@@ -72,6 +72,7 @@ as_root() {
 install_server() {
   command -v apt-get >/dev/null || fail "rabbitmq-server is not installed and there is no apt-get here: install RabbitMQ 3.10 or later, or set RABBITMQ_BIN to its folder"
   echo "rabbitmq.sh: installing rabbitmq-server with apt" >&2
+  # shellcheck disable=SC2016 # the inner shell expands it
   as_root sh -eu -c '
     guard=/usr/sbin/policy-rc.d
     if [ ! -e "$guard" ]; then
@@ -354,10 +355,10 @@ launch() {
 # A node whose port mapper was lost begets another one, which no file here names.
 end_other_port_mappers() {
   local file
-  for file in $(grep -lzxF "PRIVATE_NODE=$dir" /proc/[0-9]*/environ 2>/dev/null); do
+  while IFS= read -r file; do
     file=${file%/environ}
     if [[ $(cat "$file/comm" 2>/dev/null) == epmd ]]; then kill -TERM "${file#/proc/}" 2>/dev/null || true; fi
-  done
+  done < <(grep -lzxF "PRIVATE_NODE=$dir" /proc/[0-9]*/environ 2>/dev/null)
 }
 
 # Ends everything of the node, giving it SECONDS to do so by itself.

@@ -8,11 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arguments::Cancel;
 use super::exit::Exit;
-use super::main::runtime;
+use super::main::{runtime, start_logging};
 use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
-use crate::telemetry;
 use crate::worker::{Unlimited, now, policy, pursue};
 
 /// `cancel`: the worker's own pursuit, without a broker.
@@ -20,7 +19,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
     let overrides: Vec<(&str, String)> =
         command.endpoint.iter().map(|endpoint| ("api.endpoint", endpoint.clone())).collect();
     let settings = command.settings.load(&overrides).context("failed to start")?.settings;
-    telemetry::init(&settings.log);
+    start_logging(&settings.log);
     let names = command.names.read()?;
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,

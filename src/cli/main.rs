@@ -7,6 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 use super::arguments::{Arguments, Command};
 use super::exit::Exit;
 use super::{cancel, check, request, run, simulate};
+use crate::settings::{Log, LogFormat};
+use crate::telemetry::{self, Layout};
 
 /// Parses the arguments and carries out the command.
 pub fn main() -> ExitCode {
@@ -41,4 +43,14 @@ pub(super) fn runtime(threads: usize) -> std::io::Result<Runtime> {
     } else {
         Builder::new_multi_thread().worker_threads(threads).enable_all().build()
     }
+}
+
+/// Logs from here on, as the settings say.
+pub(super) fn start_logging(log: &Log) {
+    let layout = match log.format {
+        LogFormat::Auto => Layout::Auto,
+        LogFormat::Pretty => Layout::Pretty,
+        LogFormat::Json => Layout::Json,
+    };
+    telemetry::init(layout, &log.filter);
 }

@@ -9,11 +9,10 @@ use tokio::time::timeout;
 
 use super::arguments::Request;
 use super::exit::Exit;
-use super::main::runtime;
+use super::main::{runtime, start_logging};
 use crate::broker::{EventTap, Publisher, Session, Target};
 use crate::message::{CancelRequest, ReceivedEvent};
 use crate::settings::Settings;
-use crate::telemetry;
 use crate::worker::now;
 
 /// Requests that wait for their confirm at once.
@@ -22,7 +21,7 @@ const UNCONFIRMED: usize = 256;
 /// `request`: publishes requests as an upstream service would and, with `--wait`, prints their events.
 pub(super) fn run(command: Request) -> anyhow::Result<Exit> {
     let settings = command.settings.load(&[]).context("failed to start")?.settings;
-    telemetry::init(&settings.log);
+    start_logging(&settings.log);
     let requests = requests(&command)?;
     let wait_for = command.wait.then_some(command.wait_for);
     runtime(1).context("failed to start the runtime")?.block_on(publish_all(&settings, &requests, wait_for))

@@ -4,16 +4,16 @@ use tracing::info;
 
 use super::arguments::Run;
 use super::exit::Exit;
-use super::main::runtime;
+use super::main::{runtime, start_logging};
 use super::signals::stop_on_signals;
 use crate::operations_api::Client;
 use crate::settings::redacted;
-use crate::{telemetry, worker};
+use crate::worker;
 
 /// `run`: the worker itself.
 pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
     let settings = command.settings.load(&[]).context("failed to start")?.settings;
-    telemetry::init(&settings.log);
+    start_logging(&settings.log);
     let name = command.name.unwrap_or_else(default_name);
     let runtime = runtime(settings.runtime.threads).context("failed to start the runtime")?;
     runtime.block_on(async {

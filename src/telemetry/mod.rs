@@ -5,4 +5,4 @@
 
 mod logs;
 
-pub use logs::init;
+pub use logs::{Layout, init};

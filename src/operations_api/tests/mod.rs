@@ -1,0 +1,55 @@
+//! The client against a real HTTP server that says exactly what a test tells it to.
+
+mod calls;
+mod credentials;
+mod limits;
+mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::Client;
+use crate::cancellation::{Failure, Reply};
+use crate::message::OperationName;
+use crate::settings::{self, CredentialsKind, Span};
+
+/// `[api]` as it is built in, whatever the environment says.
+pub(super) fn api() -> settings::Api {
+    settings::Api {
+        service: "dialogflow".into(),
+        version: "v2beta1".into(),
+        endpoint: None,
+        endpoints: BTreeMap::from([("us".into(), "https://dialogflow.us.rep.googleapis.com".into())]),
+        connect_timeout: Span(Duration::from_secs(5)),
+        call_timeout: Span(Duration::from_secs(15)),
+        response_limit: ByteSize::mib(1),
+        credentials: settings::Credentials { kind: CredentialsKind::None, token_file: None },
+    }
+}
+
+/// Settings for a server of this test.
+fn settings(server: &server::Server) -> settings::Api {
+    let mut api = api();
+    api.endpoint = Some(server.origin());
+    api.call_timeout = Span(Duration::from_secs(10));
+    api.response_limit = ByteSize::kib(4);
+    api
+}
+
+fn client(server: &server::Server) -> Arc<Client> {
+    Arc::new(Client::new(&settings(server)).expect("a client"))
+}
+
+fn name() -> OperationName {
+    OperationName::parse("projects/p/locations/us-central1/operations/o").expect("a name")
+}
+
+fn failure(reply: Reply) -> Failure {
+    match reply {
+        Reply::Failure(failure) => failure,
+        other => panic!("no failure: {other:?}"),
+    }
+}
