@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cancel_worker::broker::{EventTap, Level, Publisher, Session, Target};
@@ -17,6 +17,7 @@ use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 const REQUESTS: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -188,7 +189,7 @@ async fn receive_all(mut tap: EventTap, sent: HashMap<String, Sent>, report: &mu
     let progress = Progress::new(sent.len());
     let mut missing = sent;
     let mut answered: HashMap<String, String> = HashMap::new();
-    let end = tokio::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     while !missing.is_empty() {
         let Ok(content) = tokio::time::timeout_at(end, tap.next()).await else { break };
         let content = content.context("failed to watch for events")?;

@@ -41,14 +41,15 @@ impl Exit {
 
     /// The number for an error: by what caused it.
     pub(super) fn of_error(error: &anyhow::Error) -> Self {
-        let cause = |is: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(is);
-        if cause(|error| error.is::<SettingsError>()) {
-            Self::Settings
-        } else if cause(|error| error.is::<BrokerError>() || error.is::<RunError>()) {
-            Self::Broker
-        } else {
-            Self::Failure
+        for cause in error.chain() {
+            if cause.is::<SettingsError>() {
+                return Self::Settings;
+            }
+            if cause.is::<BrokerError>() || cause.is::<RunError>() {
+                return Self::Broker;
+            }
         }
+        Self::Failure
     }
 }
 

@@ -1,0 +1,159 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::envelope::{Envelope, Outgoing};
+use super::identity::Identity;
+use super::json_object::JsonObject;
+use super::operation_name::OperationName;
+use super::request_reader;
+use super::timestamp;
+use super::trace_context;
+use super::unusable::Unusable;
+
+/// "Cancel this operation", as upstream published it.
+#[derive(Clone, Debug)]
+pub struct CancelRequest {
+    /// The operation.
+    pub name: OperationName,
+    /// Upstream's own name for this request, 1 to 255 bytes.
+    pub request_id: Option<String>,
+    /// When an answer is wanted, whatever it is. UTC.
+    pub deadline: Option<OffsetDateTime>,
+    /// How long after the request is first seen an answer is wanted.
+    pub timeout: Option<Duration>,
+    /// Why, 1 to 4,096 bytes.
+    pub reason: Option<String>,
+    /// By whom, 1 to 4,096 bytes.
+    pub requested_by: Option<String>,
+    /// A JSON object that is handed back byte by byte. Nested at most 100 deep.
+    pub context: Option<Arc<RawValue>>,
+    /// What the request is known by.
+    pub identity: Identity,
+    /// AMQP `correlation_id`, 1 to 255 bytes.
+    pub correlation_id: Option<String>,
+    /// AMQP `reply_to`, kept only if it is a direct one (`amq.rabbitmq.reply-to.*`).
+    pub reply_to: Option<String>,
+    /// The CloudEvent's `time`, which its producer wrote, else the AMQP `timestamp`. UTC.
+    pub requested_at: Option<OffsetDateTime>,
+    /// W3C trace context, well-formed: from the header, else from the CloudEvent's attribute.
+    pub traceparent: Option<String>,
+    /// W3C trace context, only beside a `traceparent`.
+    pub tracestate: Option<String>,
+}
+
+impl CancelRequest {
+    /// A request for an operation that says nothing else. It is known by its id, else by the operation's name.
+    #[must_use]
+    pub fn new(name: OperationName, request_id: Option<String>) -> Self {
+        let identity = Identity::new(request_id.as_deref().unwrap_or_else(|| name.as_str()));
+        Self {
+            name,
+            request_id,
+            deadline: None,
+            timeout: None,
+            reason: None,
+            requested_by: None,
+            context: None,
+            identity,
+            correlation_id: None,
+            reply_to: None,
+            requested_at: None,
+            traceparent: None,
+            tracestate: None,
+        }
+    }
+
+    /// Reads a request from any of the accepted formats; the content type tells which:
+    ///
+    /// - `application/cloudevents+json`: a structured CloudEvent whose `data` (or `data_base64`) is the JSON object below,
+    /// - `text/plain`: the operation's name and nothing else,
+    /// - anything else, or none: a JSON object, of which only `name` is required.
+    ///
+    /// Headers `cloudEvents:*` or `cloudEvents_*` make the last two a binary CloudEvent.
+    ///
+    /// # Errors
+    /// Says what is wrong with it. A body of more than `limit` bytes is refused.
+    pub fn read(envelope: &Envelope<'_>, limit: usize) -> Result<Self, Box<Unusable>> {
+        request_reader::read(envelope, limit)
+    }
+
+    /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;
+    /// with neither, `default_timeout` after it.
+    #[must_use]
+    pub fn deadline_from(&self, first_seen: OffsetDateTime, default_timeout: Duration) -> OffsetDateTime {
+        let after = |timeout: Duration| {
+            let timeout = time::Duration::try_from(timeout).unwrap_or(time::Duration::MAX);
+            first_seen.checked_add(timeout).unwrap_or(timestamp::LAST).min(timestamp::LAST)
+        };
+        match (self.deadline, self.timeout) {
+            (Some(deadline), Some(timeout)) => deadline.min(after(timeout)),
+            (Some(deadline), None) => deadline,
+            (None, Some(timeout)) => after(timeout),
+            (None, None) => after(default_timeout),
+        }
+    }
+
+    /// The request as upstream would publish it, in JSON. Read again it is the same request with the same identity, but
+    /// for `reply_to`, which belongs to one connection of the requester, and `requested_at`, which is cut to seconds (and
+    /// is `now` where it is not known).
+    #[must_use]
+    pub fn to_message(&self, now: OffsetDateTime) -> Outgoing {
+        let mut body = Vec::with_capacity(self.size_hint());
+        JsonObject::write(&mut body, |object| self.write_fields(object));
+        Outgoing {
+            body,
+            content_type: "application/json",
+            message_id: self.identity.as_str().to_owned(),
+            correlation_id: self.correlation_id.clone(),
+            kind: None,
+            timestamp: self.requested_at.unwrap_or(now),
+            headers: trace_context::headers(self.traceparent.as_deref(), self.tracestate.as_deref()),
+        }
+    }
+
+    /// The members of the JSON form.
+    pub(super) fn write_fields(&self, object: &mut JsonObject<'_>) {
+        object.text("name", self.name.as_str());
+        object.text("request_id", self.request_id.as_deref());
+        object.text("deadline", self.deadline.map(timestamp::exact).as_deref());
+        object.text("timeout", self.timeout.map(|span| humantime::format_duration(span).to_string()).as_deref());
+        object.text("reason", self.reason.as_deref());
+        object.text("requested_by", self.requested_by.as_deref());
+        object.raw("context", self.context.as_deref());
+    }
+
+    /// About as many bytes as the JSON form has.
+    pub(super) fn size_hint(&self) -> usize {
+        let words = [&self.request_id, &self.reason, &self.requested_by];
+        let words: usize = words.into_iter().flatten().map(String::len).sum();
+        self.name.as_str().len() + words + self.context.as_ref().map_or(0, |context| context.get().len()) + 256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn the_earlier_of_deadline_and_timeout_counts_and_nothing_overflows() {
+        let name = OperationName::parse("projects/p/operations/o").expect("a name");
+        let seen = datetime!(2026-01-31 12:00 UTC);
+        let minute = Duration::from_secs(60);
+        let mut request = CancelRequest::new(name, None);
+        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01 UTC));
+        assert_eq!(request.deadline_from(seen, Duration::MAX), timestamp::LAST);
+        request.timeout = Some(2 * minute);
+        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:02 UTC));
+        request.deadline = Some(datetime!(2026-01-31 12:01:30 UTC));
+        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01:30 UTC));
+        request.timeout = Some(minute);
+        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01 UTC));
+        request.timeout = None;
+        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01:30 UTC));
+    }
+}

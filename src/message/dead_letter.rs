@@ -1,0 +1,75 @@
+use time::OffsetDateTime;
+
+use super::identity::{Identity, MAX_SHORT_STRING};
+use super::problem::cut;
+use super::timestamp;
+
+/// Longest `cancel-worker-detail`, in bytes: headers have to fit one frame.
+const MAX_DETAIL: usize = 1024;
+
+/// Why a message was put into the dead queue. Put beside the original body and properties, as headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What happened, in one word.
+    pub reason: DeadReason,
+    /// What happened, in a sentence.
+    pub detail: String,
+    /// What the request is known by, if that could be read.
+    pub identity: Option<Identity>,
+    /// When.
+    pub time: OffsetDateTime,
+    /// Which worker did it.
+    pub worker: String,
+}
+
+/// What puts a message into the dead queue, but for the broker's delivery limit, which adds no headers of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadReason {
+    /// The request cannot be read.
+    UnusableRequest,
+    /// The follow-up cannot be read: written by a newer version, or not by a worker.
+    UnreadableFollowUp,
+    /// The answer was *failed*: the request is kept for replay.
+    Failed,
+}
+
+impl DeadReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::UnusableRequest, Self::UnreadableFollowUp, Self::Failed];
+
+    /// The word in the header, in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnusableRequest => "unusable_request",
+            Self::UnreadableFollowUp => "unreadable_follow_up",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl DeadLetter {
+    /// Header: the word of [`DeadReason`].
+    pub const REASON: &'static str = "cancel-worker-reason";
+    /// Header: a sentence of at most 1 KiB.
+    pub const DETAIL: &'static str = "cancel-worker-detail";
+    /// Header: RFC 3339, UTC, with milliseconds.
+    pub const TIME: &'static str = "cancel-worker-time";
+    /// Header: the worker's name, at most 255 bytes.
+    pub const WORKER: &'static str = "cancel-worker-worker";
+    /// Header: the request's identity; absent where it is not known.
+    pub const IDENTITY: &'static str = "cancel-worker-identity";
+
+    /// The headers to be added to the message.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let headers = [
+            (Self::REASON, Some(self.reason.as_str())),
+            (Self::DETAIL, Some(cut(&self.detail, MAX_DETAIL))),
+            (Self::TIME, Some(&*timestamp::millis(self.time))),
+            (Self::WORKER, Some(cut(&self.worker, MAX_SHORT_STRING))),
+            (Self::IDENTITY, self.identity.as_ref().map(Identity::as_str)),
+        ];
+        headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
+    }
+}

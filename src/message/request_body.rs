@@ -1,0 +1,80 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::field::{Field, Place, gather};
+use super::identity::MAX_SHORT_STRING;
+use super::operation_name::{InvalidOperationName, OperationName};
+use super::problem::{FirstProblem, Problem, quoted};
+
+/// Longest `reason` and `requested_by`, in bytes.
+const MAX_WORDS: usize = 4096;
+
+/// How deep a `context` may be nested: a result event that carries it stays within the 128 levels that many readers take.
+const MAX_DEPTH: usize = 100;
+
+/// What a cancel request says, as far as it could be read.
+#[derive(Debug, Default)]
+pub(super) struct RequestBody {
+    /// The operation, if its name is one.
+    pub(super) name: Option<OperationName>,
+    /// What was given as a name and is none, unless it is empty or longer than any name.
+    pub(super) misnamed: Option<String>,
+    pub(super) request_id: Option<String>,
+    pub(super) deadline: Option<OffsetDateTime>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) reason: Option<String>,
+    pub(super) requested_by: Option<String>,
+    pub(super) context: Option<Arc<RawValue>>,
+}
+
+impl RequestBody {
+    /// Reads the request that a JSON object says.
+    pub(super) fn from_json(json: &str, place: Place, problem: &mut FirstProblem) -> Self {
+        let names = ["name", "request_id", "deadline", "timeout", "reason", "requested_by", "context"];
+        let ([name, request_id, deadline, timeout, reason, requested_by, context], result) = gather(json, place, names);
+        problem.take(result);
+        let mut body = Self::default();
+        if let Some(name) = name.and_then(|name| problem.take(name.any_text())) {
+            body.set_name(&name, problem);
+        }
+        let mut text = |field: Option<Field<'_>>, limit| {
+            let text = field.and_then(|field| problem.take(field.text(limit)));
+            text.map(Cow::into_owned)
+        };
+        body.request_id = text(request_id, MAX_SHORT_STRING);
+        body.reason = text(reason, MAX_WORDS);
+        body.requested_by = text(requested_by, MAX_WORDS);
+        body.deadline = deadline.and_then(|field| problem.take(field.time()));
+        body.timeout = timeout.and_then(|field| problem.take(field.duration()));
+        let context = context.and_then(|field| problem.take(field.object(MAX_DEPTH)));
+        body.context = context.map(|context| Arc::from(context.to_owned()));
+        body
+    }
+
+    /// Reads a request that is nothing but the name.
+    pub(super) fn from_text(text: &str, problem: &mut FirstProblem) -> Self {
+        let mut body = Self::default();
+        body.set_name(text.trim(), problem);
+        body
+    }
+
+    /// What was given as a name, whether it is one or not.
+    pub(super) fn name_as_given(&self) -> Option<&str> {
+        self.name.as_ref().map(OperationName::as_str).or(self.misnamed.as_deref())
+    }
+
+    fn set_name(&mut self, name: &str, problem: &mut FirstProblem) {
+        match OperationName::parse(name) {
+            Ok(name) => self.name = Some(name),
+            Err(why @ InvalidOperationName::Empty) => problem.note(Problem(why.to_string())),
+            Err(why) => {
+                problem.note(Problem(format!("{why}: {}", quoted(name))));
+                self.misnamed = (why != InvalidOperationName::TooLong).then(|| name.to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads cancel requests in all their formats. One pass, which goes on after a problem: what it finds then is what an
+//! unusable request can be answered with.
+
+use time::OffsetDateTime;
+
+use super::base64;
+use super::cancel_request::CancelRequest;
+use super::cloud_event::{self, Attributes, DATA, Data};
+use super::envelope::Envelope;
+use super::field::BODY;
+use super::identity::{Identity, MAX_SHORT_STRING};
+use super::problem::{FirstProblem, Problem};
+use super::request_body::RequestBody;
+use super::trace_context;
+use super::unusable::Unusable;
+
+/// How much of a body that is too large is searched for the request's identity: what RabbitMQ takes by default.
+const MAX_SEARCHED: usize = 16 * 1024 * 1024;
+
+/// The beginning of a reply queue that is no queue: a direct reply.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
+
+/// Reads a request; `limit` is the longest body that is accepted.
+pub(super) fn read(envelope: &Envelope<'_>, limit: usize) -> Result<CancelRequest, Box<Unusable>> {
+    let mut reading = Reading::default();
+    if envelope.body.len() > limit {
+        reading.problem.note(Problem(format!("the body has {} bytes; at most {limit} are read", envelope.body.len())));
+    }
+    reading.read(envelope);
+    if envelope.body.len() > limit {
+        reading.body.context = None;
+    }
+    reading.finish(envelope)
+}
+
+/// A request, as far as it has been read.
+#[derive(Default)]
+struct Reading {
+    problem: FirstProblem,
+    event: Option<Attributes>,
+    body: RequestBody,
+}
+
+impl Reading {
+    fn read(&mut self, envelope: &Envelope<'_>) {
+        let text = self.utf8(envelope.body);
+        let media_type = cloud_event::media_type(envelope.content_type.unwrap_or_default());
+        if media_type.eq_ignore_ascii_case(cloud_event::STRUCTURED) {
+            return self.read_structured(text);
+        }
+        if cloud_event::is_structured(media_type) {
+            return self.problem.note(Problem(format!(
+                "of the CloudEvents formats only {} is read, one event in a message",
+                cloud_event::STRUCTURED
+            )));
+        }
+        self.event = cloud_event::binary(envelope, &mut self.problem);
+        let is_text =
+            self.event.as_ref().map_or(media_type.eq_ignore_ascii_case("text/plain"), |event| event.data_is_text);
+        self.body = if is_text {
+            RequestBody::from_text(text, &mut self.problem)
+        } else {
+            RequestBody::from_json(text, BODY, &mut self.problem)
+        };
+    }
+
+    /// The body as text: what stands before the first byte that is not UTF-8.
+    fn utf8<'a>(&mut self, body: &'a [u8]) -> &'a str {
+        let searched = &body[..body.len().min(MAX_SEARCHED)];
+        let text = str::from_utf8(searched).unwrap_or_else(|error| {
+            let valid = &searched[..error.valid_up_to()];
+            self.problem.note(Problem(format!("the body is not UTF-8: byte {} is no character", valid.len() + 1)));
+            str::from_utf8(valid).unwrap_or_default()
+        });
+        text.strip_prefix('\u{feff}').unwrap_or(text)
+    }
+
+    fn read_structured(&mut self, text: &str) {
+        let (event, data) = cloud_event::structured(text, &mut self.problem);
+        let is_text = event.data_is_text;
+        self.event = Some(event);
+        match data {
+            Data { json: Some(_), base64: Some(_) } => {
+                self.problem.note(Problem("the CloudEvent has both `data` and `data_base64`".to_owned()));
+            }
+            Data { json: Some(data), base64: None } if is_text => {
+                if let Some(name) = self.problem.take(data.any_text()) {
+                    self.body = RequestBody::from_text(&name, &mut self.problem);
+                }
+            }
+            Data { json: Some(data), base64: None } => {
+                self.body = RequestBody::from_json(data.raw().get(), DATA, &mut self.problem);
+            }
+            Data { json: None, base64: Some(data) } => {
+                let decoded = data.any_text().ok().and_then(|text| base64::decode(&text));
+                let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+                let decoded = decoded.ok_or_else(|| data.problem("must be UTF-8 text in base64"));
+                self.body = match self.problem.take(decoded) {
+                    Some(text) if is_text => RequestBody::from_text(&text, &mut self.problem),
+                    Some(text) => RequestBody::from_json(&text, DATA, &mut self.problem),
+                    None => RequestBody::default(),
+                };
+            }
+            Data { json: None, base64: None } => {
+                self.problem.note(Problem("the CloudEvent has no `data`: the request belongs there".to_owned()));
+            }
+        }
+    }
+
+    fn finish(self, envelope: &Envelope<'_>) -> Result<CancelRequest, Box<Unusable>> {
+        let Self { problem: FirstProblem(problem), event, body } = self;
+        let event = event.unwrap_or_default();
+        let identity = identity(&body, event.identity.as_ref(), envelope);
+        let properties = Properties::of(envelope, event);
+        match (problem, body.name, identity) {
+            (None, Some(name), Some(identity)) => Ok(CancelRequest {
+                name,
+                request_id: body.request_id,
+                deadline: body.deadline,
+                timeout: body.timeout,
+                reason: body.reason,
+                requested_by: body.requested_by,
+                context: body.context,
+                identity,
+                correlation_id: properties.correlation_id,
+                reply_to: properties.reply_to,
+                requested_at: properties.requested_at,
+                traceparent: properties.traceparent,
+                tracestate: properties.tracestate,
+            }),
+            (problem, name, identity) => Err(Box::new(Unusable {
+                problem: problem.map_or_else(|| NAMELESS.to_owned(), |problem| problem.0),
+                identity,
+                request_id: body.request_id,
+                name: name.map(String::from).or(body.misnamed),
+                reason: body.reason,
+                requested_by: body.requested_by,
+                context: body.context,
+                correlation_id: properties.correlation_id,
+                reply_to: properties.reply_to,
+                requested_at: properties.requested_at,
+                traceparent: properties.traceparent,
+                tracestate: properties.tracestate,
+            })),
+        }
+    }
+}
+
+/// What is told beside the body.
+struct Properties {
+    correlation_id: Option<String>,
+    reply_to: Option<String>,
+    requested_at: Option<OffsetDateTime>,
+    traceparent: Option<String>,
+    tracestate: Option<String>,
+}
+
+impl Properties {
+    fn of(envelope: &Envelope<'_>, event: Attributes) -> Self {
+        let header = |name| envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
+        let parent = header("traceparent").or(event.traceparent.as_deref()).and_then(trace_context::traceparent);
+        let state = header("tracestate").or(event.tracestate.as_deref()).and_then(trace_context::tracestate);
+        let direct = short(envelope.reply_to).filter(|queue| queue.starts_with(DIRECT_REPLY));
+        Self {
+            correlation_id: short(envelope.correlation_id).map(str::to_owned),
+            reply_to: direct.map(str::to_owned),
+            requested_at: event.time.or(envelope.timestamp),
+            traceparent: parent.map(str::to_owned),
+            tracestate: state.filter(|_| parent.is_some()).map(str::to_owned),
+        }
+    }
+}
+
+/// The problem of a request that has no other.
+const NAMELESS: &str = "`name` is missing: the operation's name, such as \"projects/*/locations/*/operations/*\"";
+
+fn identity(body: &RequestBody, event: Option<&Identity>, envelope: &Envelope<'_>) -> Option<Identity> {
+    let request_id = body.request_id.as_deref().map(Identity::new);
+    let or_message = || short(envelope.message_id).map(Identity::new);
+    request_id.or_else(|| event.cloned()).or_else(or_message).or_else(|| body.name_as_given().map(Identity::new))
+}
+
+/// A property that is set.
+fn short(property: Option<&str>) -> Option<&str> {
+    property.filter(|text| (1..=MAX_SHORT_STRING).contains(&text.len()))
+}

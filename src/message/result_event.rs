@@ -1,0 +1,220 @@
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::cancel_request::CancelRequest;
+use super::cloud_event::STRUCTURED_UTF8;
+use super::envelope::Outgoing;
+use super::identity::{Identity, MAX_SHORT_STRING};
+use super::json_object::JsonObject;
+use super::timestamp;
+use super::trace_context;
+use super::unusable::Unusable;
+use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Progress, Reason};
+
+/// How result events are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventFormat {
+    /// Event types are `{type_prefix}.operation.{outcome}`.
+    pub type_prefix: String,
+    /// CloudEvents `source`: a URI reference that names the deployment.
+    pub source: String,
+    /// Content mode.
+    pub mode: EventMode,
+}
+
+/// CloudEvents content modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventMode {
+    /// The whole event is the body, as `application/cloudevents+json`.
+    Structured,
+    /// Attributes are headers `cloudEvents:*`, the data is the body.
+    Binary,
+}
+
+/// The one answer to a request, before it is written.
+#[derive(Clone, Debug)]
+pub struct ResultEvent<'a> {
+    identity: &'a Identity,
+    request_id: Option<&'a str>,
+    name: Option<&'a str>,
+    outcome: Outcome,
+    operation: Option<&'a RawValue>,
+    error: Option<ErrorView<'a>>,
+    requested_at: Option<OffsetDateTime>,
+    accepted_at: Option<OffsetDateTime>,
+    finished_at: OffsetDateTime,
+    attempts: Calls,
+    requested_by: Option<&'a str>,
+    reason: Option<&'a str>,
+    context: Option<&'a RawValue>,
+    correlation_id: Option<&'a str>,
+    traceparent: Option<&'a str>,
+    tracestate: Option<&'a str>,
+}
+
+/// The `error` of the data.
+#[derive(Clone, Copy, Debug)]
+struct ErrorView<'a> {
+    /// For *failed*.
+    reason: Option<Reason>,
+    code: Option<i32>,
+    status: Option<&'a str>,
+    message: &'a str,
+}
+
+impl<'a> ResultEvent<'a> {
+    /// The answer to a request that was carried through.
+    #[must_use]
+    pub fn concluded(
+        request: &'a CancelRequest,
+        progress: &'a Progress,
+        conclusion: &'a Conclusion,
+        finished_at: OffsetDateTime,
+    ) -> Self {
+        Self {
+            identity: &request.identity,
+            request_id: request.request_id.as_deref(),
+            name: Some(request.name.as_str()),
+            outcome: conclusion.outcome,
+            operation: progress.operation.as_deref(),
+            error: ErrorView::of(conclusion.outcome, conclusion.error.as_ref()),
+            requested_at: request.requested_at,
+            accepted_at: progress.accepted_at,
+            finished_at,
+            attempts: progress.calls,
+            requested_by: request.requested_by.as_deref(),
+            reason: request.reason.as_deref(),
+            context: request.context.as_deref(),
+            correlation_id: request.correlation_id.as_deref(),
+            traceparent: request.traceparent.as_deref(),
+            tracestate: request.tracestate.as_deref(),
+        }
+    }
+
+    /// The answer to a request that could not be used; `None` where nothing tells whose it is.
+    #[must_use]
+    pub fn unusable(request: &'a Unusable, finished_at: OffsetDateTime) -> Option<Self> {
+        let reason = Reason::UnusableRequest;
+        Some(Self {
+            identity: request.identity.as_ref()?,
+            request_id: request.request_id.as_deref(),
+            name: request.name.as_deref(),
+            outcome: Outcome::Failed(reason),
+            operation: None,
+            error: Some(ErrorView { reason: Some(reason), code: None, status: None, message: &request.problem }),
+            requested_at: request.requested_at,
+            accepted_at: None,
+            finished_at,
+            attempts: Calls::default(),
+            requested_by: request.requested_by.as_deref(),
+            reason: request.reason.as_deref(),
+            context: request.context.as_deref(),
+            correlation_id: request.correlation_id.as_deref(),
+            traceparent: request.traceparent.as_deref(),
+            tracestate: request.tracestate.as_deref(),
+        })
+    }
+
+    /// The event as a message. Its `correlation_id` is the request's, else the request's identity.
+    #[must_use]
+    pub fn encode(&self, format: &EventFormat) -> Outgoing {
+        let id = self.identity.event_id().to_string();
+        let kind = format!("{}.operation.{}", format.type_prefix, self.outcome.as_str());
+        let time = timestamp::millis(self.finished_at);
+        let attributes = [
+            ("specversion", Some("1.0")),
+            ("id", Some(id.as_str())),
+            ("source", Some(format.source.as_str())),
+            ("type", Some(kind.as_str())),
+            ("subject", self.name),
+            ("time", Some(time.as_str())),
+        ];
+        let mut body = Vec::with_capacity(self.size_hint());
+        let mut headers = trace_context::headers(self.traceparent, self.tracestate);
+        let content_type = match format.mode {
+            EventMode::Structured => {
+                JsonObject::write(&mut body, |event| {
+                    attributes.into_iter().for_each(|(name, value)| event.text(name, value));
+                    event.text("datacontenttype", "application/json");
+                    event.object("data", |data| self.write_data(data));
+                });
+                STRUCTURED_UTF8
+            }
+            EventMode::Binary => {
+                JsonObject::write(&mut body, |data| self.write_data(data));
+                let header =
+                    |(name, value): (_, Option<&str>)| Some((format!("cloudEvents:{name}"), value?.to_owned()));
+                headers.extend(attributes.into_iter().filter_map(header));
+                "application/json"
+            }
+        };
+        Outgoing {
+            body,
+            content_type,
+            message_id: id,
+            correlation_id: Some(self.correlation_id.unwrap_or_else(|| self.identity.as_str()).to_owned()),
+            kind: Some(kind).filter(|kind| kind.len() <= MAX_SHORT_STRING),
+            timestamp: self.finished_at,
+            headers,
+        }
+    }
+
+    /// The event's data alone, as a line of JSON without its end.
+    #[must_use]
+    pub fn data(&self) -> Vec<u8> {
+        let mut data = Vec::with_capacity(self.size_hint());
+        JsonObject::write(&mut data, |object| self.write_data(object));
+        data
+    }
+
+    fn write_data(&self, data: &mut JsonObject<'_>) {
+        data.text("request_id", self.request_id);
+        data.text("name", self.name);
+        data.text("outcome", self.outcome.as_str());
+        data.raw("operation", self.operation);
+        if let Some(error) = self.error {
+            data.object("error", |object| error.write(object));
+        }
+        data.text("requested_at", self.requested_at.map(timestamp::millis).as_deref());
+        data.text("accepted_at", self.accepted_at.map(timestamp::millis).as_deref());
+        data.text("finished_at", timestamp::millis(self.finished_at).as_str());
+        data.object("attempts", |attempts| {
+            attempts.number("cancel", self.attempts.cancel);
+            attempts.number("get", self.attempts.get);
+        });
+        data.text("requested_by", self.requested_by);
+        data.text("reason", self.reason);
+        data.raw("context", self.context);
+    }
+
+    /// About as many bytes as the body has.
+    fn size_hint(&self) -> usize {
+        let raw = |value: Option<&RawValue>| value.map_or(0, |value| value.get().len());
+        let words =
+            [self.request_id, self.name, self.name, self.requested_by, self.reason, self.error.map(|e| e.message)];
+        let words: usize = words.into_iter().flatten().map(str::len).sum();
+        raw(self.operation) + raw(self.context) + words + 640
+    }
+}
+
+impl<'a> ErrorView<'a> {
+    /// A failure always has an error, for its reason; *completed* has the operation's own, if there is one.
+    fn of(outcome: Outcome, error: Option<&'a ErrorDetail>) -> Option<Self> {
+        let reason = if let Outcome::Failed(reason) = outcome { Some(reason) } else { None };
+        match error {
+            Some(error) => {
+                Some(Self { reason, code: error.code, status: error.status.as_deref(), message: &error.message })
+            }
+            None => Some(Self { reason: Some(reason?), code: None, status: None, message: "" }),
+        }
+    }
+
+    fn write(&self, object: &mut JsonObject<'_>) {
+        object.text("reason", self.reason.map(Reason::as_str));
+        if let Some(code) = self.code {
+            object.number("code", code);
+        }
+        object.text("status", self.status);
+        object.text("message", self.message);
+    }
+}

@@ -1,0 +1,36 @@
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::identity::Identity;
+
+/// A request that cannot be used: why, and all that could be read of it in spite of that, so that upstream can be told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Unusable {
+    /// A sentence for the sender: what is wrong, where, and what is expected. Quotes at most 100 bytes of the message.
+    pub problem: String,
+    /// What the request is known by. Without one nobody can be told.
+    pub identity: Option<Identity>,
+    /// `request_id`.
+    pub request_id: Option<String>,
+    /// What was given as the operation's name, if it has at most 1,024 bytes.
+    pub name: Option<String>,
+    /// `reason`.
+    pub reason: Option<String>,
+    /// `requested_by`.
+    pub requested_by: Option<String>,
+    /// `context`, byte by byte; not that of a body that is too large.
+    pub context: Option<Arc<RawValue>>,
+    /// AMQP `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// AMQP `reply_to`, if it is a direct one.
+    pub reply_to: Option<String>,
+    /// As for [`CancelRequest`](super::CancelRequest).
+    pub requested_at: Option<OffsetDateTime>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// W3C trace context.
+    pub tracestate: Option<String>,
+}
