@@ -42,8 +42,7 @@ pub async fn check(stage: &Stage, batch: &Batch) -> anyhow::Result<Faults> {
     let queue = stage.topology.results_queue();
     let count = depth(&channel, &queue).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let mut consumer =
-        channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;
+    let mut consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;
     let mut faults = Faults::default();
     let mut times = BTreeMap::<u32, u32>::new();
     for _ in 0..count {

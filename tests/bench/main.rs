@@ -31,7 +31,8 @@
 //! - *peak RSS*: the contender's `VmHWM` since its start.
 //!
 //! Then the contender is asked to end, and everything is checked: each request answered once, and truthfully; each
-//! operation asked once to cancel and once for its state; nothing left unacknowledged. Any fault makes the run fail.
+//! operation asked once to cancel and once for its state. Any fault makes the run fail. (That requests are acknowledged
+//! needs no check: without it nobody gets beyond the prefetch.)
 //!
 //! The figures of one machine at one hour say little, two cores shared by all parts even less. What counts are the ratios
 //! of neighbouring rounds.
@@ -48,12 +49,17 @@ mod requests;
 mod stage;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with the integration tests, which need more of it")]
-#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers end where something is wrong")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers end where something is wrong"
+)]
 mod support;
 mod thin;
 mod throughput;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -117,29 +123,29 @@ fn main() -> anyhow::Result<()> {
 
 /// Whatever happens to the measurement, what was set up for it is taken away again.
 async fn measure(options: &Measure) -> anyhow::Result<()> {
+    // From here on a signal no longer ends the process by itself.
+    let interrupted = interrupted()?;
     let stage = Stage::set().await?;
     let measured = tokio::select! {
         measured = run(&stage, options) => measured,
-        interrupted = interrupted() => interrupted,
+        name = interrupted => Err(anyhow!("ended by {name}")),
     };
     stage.clear().await;
     measured
 }
 
 async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
-    if options.parked.is_empty() {
-        throughput::run(stage, options).await
-    } else {
-        parked::run(stage, options).await
-    }
+    if options.parked.is_empty() { throughput::run(stage, options).await } else { parked::run(stage, options).await }
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn interrupted() -> anyhow::Result<()> {
+/// Waits for SIGINT or SIGTERM, and tells which it was.
+fn interrupted() -> anyhow::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => bail!("ended by SIGTERM"),
-        _ = interrupt.recv() => bail!("ended by SIGINT"),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
 }

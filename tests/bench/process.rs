@@ -79,7 +79,8 @@ pub fn cpu_time(id: u32) -> anyhow::Result<Duration> {
     let stat = read(id, "stat")?;
     // The second field, the name, may hold blanks and brackets: what follows begins with the third.
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
-    let ticks = fields.and_then(|fields| fields.skip(11).take(2).map(|field| field.parse::<u32>().ok()).sum::<Option<u32>>());
+    let ticks =
+        fields.and_then(|fields| fields.skip(11).take(2).map(|field| field.parse::<u32>().ok()).sum::<Option<u32>>());
     Ok(TICK * ticks.with_context(|| format!("read the times in {stat:?}"))?)
 }
 

@@ -63,8 +63,7 @@ impl Batch {
         let channel = stage.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let properties =
-            BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
+        let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
         let exchange = stage.topology.requests_exchange();
         for first in (0..self.count).step_by(WINDOW as usize) {
             let mut unconfirmed = Vec::with_capacity(WINDOW as usize);
@@ -76,8 +75,7 @@ impl Batch {
                     "requested_by": "benchmark",
                 });
                 let (exchange, body) = (exchange.as_str().into(), serde_json::to_vec(&body)?);
-                let publishing =
-                    channel.basic_publish(exchange, "cancel".into(), options, &body, properties.clone());
+                let publishing = channel.basic_publish(exchange, "cancel".into(), options, &body, properties.clone());
                 unconfirmed.push(publishing.await?);
             }
             for confirm in unconfirmed {

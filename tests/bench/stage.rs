@@ -1,5 +1,6 @@
 //! What both contenders work on: the broker, its queues, and the scripted API.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub const WAIT_LEVELS: [&str; 2] = ["1s", "1h"];
 
 /// How long a process that was started may take until it works.
 pub const START: Duration = Duration::from_secs(30);
+
+/// What the broker says of unacknowledged messages is at most this old: it counts them every 5 s.
+pub const COUNTED: Duration = Duration::from_secs(6);
 
 /// Between two looks while something is awaited that is not measured.
 const LOOK: Duration = Duration::from_millis(50);
@@ -87,7 +91,7 @@ pub struct Stage {
     amqp: Amqp,
     folder: TempDir,
     /// Ends with the stage; `None` if the broker is somebody else's.
-    private: Option<Broker>,
+    private: Option<RefCell<Broker>>,
 }
 
 /// What the API was asked since its start.
@@ -116,7 +120,17 @@ impl Stage {
         let endpoint = base_url(&mut simulator).await?;
         let http = reqwest::Client::builder().no_proxy().build()?;
         let topology = Topology { prefix: Broker::unique_prefix() };
-        Ok(Self { topology, broker_uri, broker_id, endpoint, http, simulator, amqp, folder, private })
+        Ok(Self {
+            topology,
+            broker_uri,
+            broker_id,
+            endpoint,
+            http,
+            simulator,
+            amqp,
+            folder,
+            private: private.map(RefCell::new),
+        })
     }
 
     /// Takes away what would stay: the queues on somebody else's broker.
@@ -169,6 +183,19 @@ impl Stage {
         Ok(())
     }
 
+    /// How many messages of the two work queues are ready or unacknowledged, as the broker counts them every few seconds
+    /// ([`COUNTED`]); `None` if it is not ours to ask.
+    pub fn unsettled(&self) -> anyhow::Result<Option<u64>> {
+        let Some(broker) = &self.private else { return Ok(None) };
+        let listed = broker.borrow_mut().ctl(["list_queues", "--quiet", "--no-table-headers", "name", "messages"]);
+        let work = [self.topology.requests_queue(), self.topology.followups_queue()];
+        let counts =
+            listed.lines().filter_map(|line| line.split_once('\t')).filter(|(name, _)| work.iter().any(|w| w == name));
+        let counts: Vec<u64> = counts.map(|(_, count)| count.trim().parse()).collect::<Result<_, _>>()?;
+        ensure!(counts.len() == work.len(), "failed to find {work:?} among the broker's queues:\n{listed}");
+        Ok(Some(counts.iter().sum()))
+    }
+
     /// What the API was asked so far.
     pub async fn calls(&self) -> anyhow::Result<Calls> {
         let answer = self.http.get(format!("{}/control/stats", self.endpoint)).send().await?.error_for_status()?;
@@ -201,7 +228,9 @@ async fn base_url(simulator: &mut Process) -> anyhow::Result<String> {
     while Instant::now() < end {
         simulator.check_alive()?;
         let printed = simulator.printed();
-        if let Some(line) = printed.lines().find(|line| line.starts_with("http://")) && printed.ends_with('\n') {
+        if let Some(line) = printed.lines().find(|line| line.starts_with("http://"))
+            && printed.ends_with('\n')
+        {
             return Ok(line.to_owned());
         }
         sleep(LOOK).await;

@@ -66,25 +66,14 @@ async fn measure(
     let cost = Cost::between(&from, &to, process::memory(process.id())?.peak);
     process.end().await?;
 
-    report::print(number, contender, &cost);
-    check_everything(stage, &batch).await?;
+    let faults = answers::check(stage, &batch).await?;
+    ensure!(faults.is_none(), "{}: {faults}", batch.label);
     let made = stage.calls().await?;
     let (cancels, gets) = (made.cancel - calls.cancel, made.get - calls.get);
     let once = u64::from(count);
     ensure!((cancels, gets) == (once, once), "{contender} made {cancels} cancels and {gets} gets for {once} requests");
+    report::print(number, contender, &cost);
     Ok(cost)
-}
-
-/// Once the contender has ended: whatever it had not acknowledged is back in its queue.
-async fn check_everything(stage: &Stage, batch: &Batch) -> anyhow::Result<()> {
-    let faults = answers::check(stage, batch).await?;
-    ensure!(faults.is_none(), "{}: {faults}", batch.label);
-    let channel = stage.channel().await?;
-    for queue in [stage.topology.requests_queue(), stage.topology.followups_queue()] {
-        let left = depth(&channel, &queue).await?;
-        ensure!(left == 0, "{}: {left} messages of {queue} were left unacknowledged", batch.label);
-    }
-    Ok(())
 }
 
 /// One look: what has been done by now, and at what cost.
@@ -120,7 +109,10 @@ impl<'a> Results<'a> {
             if answers > last.1 {
                 last = (now, answers);
             } else if now - last.0 > STUCK {
-                bail!("{answers} answers of {count}, and no more for {STUCK:?}; its log ends:\n{}", process.last_words());
+                bail!(
+                    "{answers} answers of {count}, and no more for {STUCK:?}; its log ends:\n{}",
+                    process.last_words()
+                );
             }
             process.check_alive()?;
             sleep(LOOK).await;
