@@ -26,6 +26,8 @@ pub enum Role {
     Consume,
     /// Publishes.
     Publish,
+    /// Publishes direct replies.
+    Reply,
     /// Looks at queues and exchanges.
     Inspect,
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Consume => "consume",
             Self::Publish => "publish",
+            Self::Reply => "reply",
             Self::Inspect => "inspect",
         })
     }

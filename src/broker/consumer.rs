@@ -15,6 +15,8 @@ pub(super) struct Intake {
     worker: String,
     queues: [(Source, String); 2],
     consumers: Vec<Live>,
+    /// How often consumers have been started.
+    starts: u32,
     /// Which consumer is looked at first: the one after the one that delivered last.
     turn: usize,
     over: Over,
@@ -32,7 +34,7 @@ impl Intake {
             (Source::Requests, names.requests.queue.name.clone()),
             (Source::Followups, names.followups.queue.name.clone()),
         ];
-        Self { channel, worker: worker.to_owned(), queues, consumers: Vec::new(), turn: 0, over }
+        Self { channel, worker: worker.to_owned(), queues, consumers: Vec::new(), starts: 0, turn: 0, over }
     }
 
     /// Starts a consumer for each queue.
@@ -40,9 +42,10 @@ impl Intake {
         let lost = |error: lapin::Error| self.over.end(BrokerError::lost(Role::Consume, &error));
         // Per consumer; RabbitMQ 4.3 refuses the other kind.
         self.channel.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(lost)?;
+        self.starts += 1;
         let mut consumers = Vec::new();
         for (source, queue) in &self.queues {
-            let tag = tag(&self.worker, *source);
+            let tag = tag(&self.worker, *source, self.starts);
             let options = BasicConsumeOptions::default();
             let name = ShortString::try_new(queue.as_str()).unwrap_or_default();
             let consumer = self.channel.basic_consume(name, tag, options, FieldTable::default()).await.map_err(lost)?;
@@ -100,9 +103,10 @@ impl Intake {
     }
 }
 
-/// Names the worker where operators look; cut to what a short string holds.
-fn tag(worker: &str, source: Source) -> ShortString {
-    let mut name = format!("cancel-worker {source} {worker}");
+/// Names the worker where operators look; cut to what a short string holds. Never the same twice on a channel: a quorum
+/// queue of RabbitMQ 3.10 takes a tag that still has unanswered deliveries for the old consumer, and the channel crashes.
+fn tag(worker: &str, source: Source, start: u32) -> ShortString {
+    let mut name = format!("cancel-worker {source} {start} {worker}");
     name.truncate(name.floor_char_boundary(255));
     ShortString::try_new(name).unwrap_or_default()
 }
@@ -113,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_consumer_tag_names_the_worker_and_is_cut_between_characters() {
-        assert_eq!(tag("w1", Source::Followups).as_str(), "cancel-worker followups w1");
-        let long = tag(&"ü".repeat(200), Source::Requests);
+        assert_eq!(tag("w1", Source::Followups, 2).as_str(), "cancel-worker followups 2 w1");
+        let long = tag(&"ü".repeat(200), Source::Requests, 1);
         assert!(long.as_str().len() >= 254 && long.as_str().ends_with('ü'));
     }
 }

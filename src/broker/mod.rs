@@ -12,6 +12,7 @@
 //! | `names`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
 //! | `consumer`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
 //! | `publisher`, `outbound`, `ledger` | publishing; what goes onto the wire; which publishes are safe |
+//! | `replies` | direct replies, kept apart: a bad address makes the broker close the connection |
 //! | `parking` | which wait queue |
 //! | `tap` | watching events, for the command line |
 //! | `error`, `over` | faults, and the end of a session |
@@ -29,6 +30,7 @@ mod outbound;
 mod over;
 mod parking;
 mod publisher;
+mod replies;
 mod session;
 mod tap;
 mod topology;

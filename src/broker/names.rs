@@ -25,8 +25,6 @@ pub enum Target {
     Wait(Level),
     /// To the dead letters.
     Dead,
-    /// To a request's `reply_to`, which must be a direct reply-to address (`amq.rabbitmq.reply-to.*`).
-    Reply(String),
 }
 
 /// A queue or exchange.
@@ -105,17 +103,20 @@ impl Names {
         Name { name: format!("{}.wait.{}", self.prefix, level.label()), own: false }
     }
 
-    /// Exchange and routing key. None for a reply to anything but a direct reply-to address.
-    pub(super) fn route(&self, target: &Target) -> Option<(String, String)> {
-        Some(match target {
+    /// Exchange and routing key.
+    pub(super) fn route(&self, target: &Target) -> (String, String) {
+        match target {
             Target::Request => self.requests.address(REQUEST_KEY),
             Target::Event(outcome) => (self.events_exchange.name.clone(), format!("operation.{}", outcome.as_str())),
             Target::Wait(level) => (self.wait_exchange.name.clone(), level.label().to_owned()),
             Target::Dead => self.dead.address(DEAD_KEY),
-            Target::Reply(address) if address.starts_with(REPLY_PREFIX) => (String::new(), address.clone()),
-            Target::Reply(_) => return None,
-        })
+        }
     }
+}
+
+/// Exchange and routing key of a reply. None for anything but a direct reply-to address.
+pub(super) fn reply_route(address: &str) -> Option<(String, String)> {
+    address.starts_with(REPLY_PREFIX).then(|| (String::new(), address.to_owned()))
 }
 
 #[cfg(test)]
@@ -135,10 +136,6 @@ mod tests {
         })
     }
 
-    fn route(names: &Names, target: Target) -> (String, String) {
-        names.route(&target).expect("a route")
-    }
-
     #[test]
     fn every_target_has_an_exchange_and_a_routing_key() {
         let names = names(OwnNames::default());
@@ -149,18 +146,18 @@ mod tests {
             (Target::Event(Outcome::Failed(Reason::NotFound)), "p.events", "operation.failed"),
             (Target::Wait(minute.clone()), "p.wait", "1m"),
             (Target::Dead, "p.dead", "dead"),
-            (Target::Reply("amq.rabbitmq.reply-to.abc".to_owned()), "", "amq.rabbitmq.reply-to.abc"),
         ] {
-            assert_eq!(route(&names, target), (exchange.to_owned(), key.to_owned()));
+            assert_eq!(names.route(&target), (exchange.to_owned(), key.to_owned()));
         }
         assert_eq!(names.wait_queue(&minute).name, "p.wait.1m");
     }
 
     #[test]
     fn a_reply_goes_to_direct_reply_to_addresses_only() {
-        let names = names(OwnNames::default());
+        let direct = "amq.rabbitmq.reply-to.abc".to_owned();
+        assert_eq!(reply_route(&direct), Some((String::new(), direct)));
         for address in ["amq.rabbitmq.reply-to", "p.dead", ""] {
-            assert_eq!(names.route(&Target::Reply(address.to_owned())), None, "{address:?}");
+            assert_eq!(reply_route(address), None, "{address:?}");
         }
     }
 
@@ -171,8 +168,8 @@ mod tests {
             dead_exchange: Some("graveyard".to_owned()),
             ..OwnNames::default()
         });
-        assert_eq!(route(&names, Target::Request), (String::new(), "jobs".to_owned()));
-        assert_eq!(route(&names, Target::Dead), ("graveyard".to_owned(), "dead".to_owned()));
+        assert_eq!(names.route(&Target::Request), (String::new(), "jobs".to_owned()));
+        assert_eq!(names.route(&Target::Dead), ("graveyard".to_owned(), "dead".to_owned()));
         assert!(names.requests.queue.own && !names.dead.queue.own);
     }
 }

@@ -15,6 +15,8 @@ const USER_ID: &str = "cancel-worker-user-id";
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// In `reply_to` this is a request to the broker, which refuses it without a reply consumer, by closing the channel.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+/// Headers that would route the message to further queues, by whatever exchange it is published to.
+const ROUTING_HEADERS: [(&str, &str); 2] = [("CC", "cancel-worker-cc"), ("BCC", "cancel-worker-bcc")];
 
 const PERSISTENT: u8 = 2;
 const APP_ID: &str = "cancel-worker";
@@ -55,9 +57,9 @@ impl Outbound {
         Self::addressed(route, message.body, properties)
     }
 
-    /// The original as it is, plus `headers`. What differs: it is persistent; it neither expires nor claims a user, which
-    /// would lose it or have it refused (headers say so instead); and where the headers of both do not fit into one
-    /// frame, the original's are dropped, which a header says.
+    /// The original as it is, plus `headers`. What differs: it is persistent; it does not expire, claim a user or name
+    /// further queues, which would lose it, have it refused or send it elsewhere (headers with our prefix say so
+    /// instead); and where the headers of both do not fit into one frame, the original's are dropped, which a header says.
     pub(super) fn dead_letter(
         route: (String, String),
         original: &Content,
@@ -77,6 +79,7 @@ impl Outbound {
 
         let mut originals = FieldTable::default();
         for (name, value) in original.headers().filter(|(name, _)| *name != DELIVERY_COUNT) {
+            let name = ROUTING_HEADERS.iter().find(|(routing, _)| *routing == name).map_or(name, |(_, kept)| kept);
             originals.insert(short("header", name)?, value.clone());
         }
         let bytes = frame_size(&BasicProperties::default().with_headers(originals.clone()));
@@ -209,6 +212,8 @@ mod tests {
         let mut headers = FieldTable::default();
         headers.insert("n".into(), AMQPValue::LongInt(7));
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
+        let queues = AMQPValue::FieldArray(vec![AMQPValue::LongString("q".into())].into());
+        headers.insert("CC".into(), queues.clone());
         let properties = BasicProperties::default()
             .with_content_encoding("gzip".into())
             .with_delivery_mode(1)
@@ -230,7 +235,8 @@ mod tests {
         assert_eq!(header(&letter, "cancel-worker-reason"), Some(&AMQPValue::LongString("why".into())));
         assert_eq!(header(&letter, "cancel-worker-expiration"), Some(&AMQPValue::LongString("1000".into())));
         assert_eq!(header(&letter, "cancel-worker-user-id"), Some(&AMQPValue::LongString("ann".into())));
-        assert_eq!(header(&letter, "x-delivery-count"), None);
+        assert_eq!((header(&letter, "x-delivery-count"), header(&letter, "CC")), (None, None));
+        assert_eq!(header(&letter, "cancel-worker-cc"), Some(&queues));
     }
 
     #[test]

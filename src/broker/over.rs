@@ -41,6 +41,15 @@ impl Over {
     }
 }
 
+/// Ends the session when dropped, for whoever still holds a part of it.
+pub(super) struct End(pub(super) Over);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end(BrokerError::Closed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

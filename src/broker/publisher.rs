@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Link;
 use super::ledger::{Confirmed, Job, Ledger};
-use super::names::{Names, Target};
+use super::names::{Names, Target, reply_route};
 use super::outbound::Outbound;
+use super::replies::Replies;
 use super::{BrokerError, Delivery, Over};
 use crate::message::Outgoing;
 
@@ -53,6 +54,9 @@ pub enum PublishError {
     /// A reply to anything but a direct reply-to address. Trying again is in vain.
     #[error("a reply goes to direct reply-to addresses only (amq.rabbitmq.reply-to.*)")]
     NoReplyAddress,
+    /// A direct reply could not be sent. The session goes on: replies are best effort, on a connection of their own.
+    #[error("the reply was not sent: {0}")]
+    ReplyLost(#[source] BrokerError),
     /// The session ended first: whether the message arrived is not known.
     #[error("the session ended before the message was confirmed: {0}")]
     SessionOver(#[source] BrokerError),
@@ -63,6 +67,7 @@ pub enum PublishError {
 pub struct Publisher {
     jobs: mpsc::Sender<Job>,
     names: Arc<Names>,
+    replies: Arc<Replies>,
     frame_max: usize,
     over: Over,
     repeated: Arc<AtomicU64>,
@@ -74,6 +79,7 @@ impl Publisher {
         link: &Link,
         names: Arc<Names>,
         confirm_timeout: Duration,
+        replies: Replies,
         over: Over,
     ) -> Result<Self, BrokerError> {
         let channel = link.channel().await?;
@@ -84,7 +90,7 @@ impl Publisher {
         let ledger = Ledger::new(channel, status, over.clone(), confirm_timeout, Arc::clone(&repeated));
         let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
         tokio::spawn(ledger.run(queue));
-        Ok(Self { jobs, names, frame_max: link.frame_max(), over, repeated })
+        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: link.frame_max(), over, repeated })
     }
 
     /// Publishes a message and waits until it is safe.
@@ -92,8 +98,19 @@ impl Publisher {
     /// # Errors
     /// It is not known to be safe; it may have arrived all the same.
     pub async fn publish(&self, target: &Target, message: Outgoing) -> Result<Confirmed, PublishError> {
-        let route = self.names.route(target).ok_or(PublishError::NoReplyAddress)?;
+        let route = self.names.route(target);
         self.confirmed(Outbound::new(route, message, self.frame_max)?).await
+    }
+
+    /// Sends a message to a request's `reply_to`, which must be a direct reply-to address. Best effort: it proves nothing,
+    /// and nothing is known of its fate.
+    ///
+    /// # Errors
+    /// It was not sent. The session goes on.
+    pub async fn reply(&self, address: &str, message: Outgoing) -> Result<(), PublishError> {
+        let route = reply_route(address).ok_or(PublishError::NoReplyAddress)?;
+        let message = Outbound::new(route, message, self.frame_max)?;
+        self.replies.send(message).await.map_err(PublishError::ReplyLost)
     }
 
     /// Publishes a delivery to the dead letters: its body and properties as they are, plus `headers`. Headers of the
@@ -107,7 +124,7 @@ impl Publisher {
         delivery: &Delivery,
         headers: Vec<(String, String)>,
     ) -> Result<Confirmed, PublishError> {
-        let route = self.names.route(&Target::Dead).ok_or(PublishError::NoReplyAddress)?;
+        let route = self.names.route(&Target::Dead);
         self.confirmed(Outbound::dead_letter(route, delivery.content(), headers, self.frame_max)?).await
     }
 

@@ -9,6 +9,8 @@ use super::address::Address;
 use super::connection::{Link, Role};
 use super::consumer::Intake;
 use super::names::Names;
+use super::over::End;
+use super::replies::Replies;
 use super::{BrokerError, Delivery, EventTap, Over, Publisher, topology};
 use crate::settings;
 
@@ -25,16 +27,11 @@ pub struct Session {
     names: Arc<Names>,
     consume: Link,
     publish: Link,
+    /// Of the node, without the password.
+    address: String,
+    /// For what the broker has to answer.
+    limit: Duration,
     _end: End,
-}
-
-/// A session that is dropped is over, also for its publishers.
-struct End(Over);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.end(BrokerError::Closed);
-    }
 }
 
 impl Session {
@@ -69,9 +66,12 @@ impl Session {
             tokio::spawn(watch(link.role(), connection.events_listener(), connection.status().clone(), over.clone()));
         }
         let intake = Intake::new(consume.channel().await?, &names, worker, over.clone());
-        let publisher = Publisher::open(&publish, Arc::clone(&names), *settings.confirm_timeout, over.clone()).await?;
+        let replies = Replies::new(address.clone(), settings, worker);
+        let timeout = *settings.confirm_timeout;
+        let publisher = Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone()).await?;
         let _end = End(over.clone());
-        Ok(Self { intake, publisher, over, names, consume, publish, _end })
+        let address = address.to_string();
+        Ok(Self { intake, publisher, over, names, consume, publish, address, limit, _end })
     }
 
     /// For publishing.
@@ -81,17 +81,30 @@ impl Session {
     }
 
     /// Starts taking deliveries from both queues, at most `prefetch` unanswered ones from each. Where it has been started
-    /// before, the new prefetch replaces the old one; deliveries that nobody has taken yet are given back.
+    /// before, the new prefetch replaces the old one; deliveries that nobody has taken yet are given back. All within
+    /// `amqp.connect_timeout`.
     ///
     /// # Errors
     /// The session is over.
     pub async fn consume(&mut self, prefetch: u16) -> Result<(), BrokerError> {
-        if self.intake.is_started() {
-            for delivery in self.intake.stop().await? {
-                delivery.requeue().await?;
+        let intake = &mut self.intake;
+        let starting = async {
+            if intake.is_started() {
+                for delivery in intake.stop().await? {
+                    delivery.requeue().await?;
+                }
             }
+            intake.start(prefetch).await
+        };
+        // A quorum queue without a leader leaves a consumer unanswered for a minute.
+        match timeout(self.limit, starting).await {
+            Ok(started) => started,
+            Err(_) => Err(self.over.end(BrokerError::TimedOut {
+                address: self.address.clone(),
+                stage: "starting the consumers",
+                limit: self.limit,
+            })),
         }
-        self.intake.start(prefetch).await
     }
 
     /// The next delivery, from both queues in turn. Can be dropped and called again. Waits for the session's end where

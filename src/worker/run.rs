@@ -22,10 +22,10 @@ use crate::settings::{self, Settings};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The broker refuses what the settings ask for, and did so at the very first session.
-    #[error("{0}")]
+    #[error(transparent)]
     Broker(#[from] BrokerError),
     /// Intervals that make no sense.
-    #[error("use the settings [retry], [polling] or amqp.reconnect_*: {0}")]
+    #[error("use the settings [retry], [polling] or amqp.reconnect_*")]
     Intervals(#[from] InvalidIntervals),
     /// No wait queue at all.
     #[error("use the setting amqp.topology.wait_levels: at least one is needed")]

@@ -32,6 +32,7 @@ impl Settler {
         disposition: Disposition,
         counters: &Counters,
     ) -> Result<(), BrokerError> {
+        let mut reply = None;
         let proof = match disposition {
             Disposition::Requeue => return delivery.requeue().await,
             Disposition::Park { follow_up, level } => {
@@ -42,11 +43,13 @@ impl Settler {
             Disposition::Finish(answer) => {
                 let proof = self.answer(publisher, &delivery, &answer).await?;
                 counters.finished(answer.outcome);
+                reply = Some(answer);
                 proof
             }
             Disposition::DeadLetter { note, answer } => {
                 if let Some(answer) = answer {
                     let _event_first = self.answer(publisher, &delivery, &answer).await?;
+                    reply = Some(answer);
                 }
                 let headers = note.headers();
                 let proof = self.insist(|| publisher.dead_letter(&delivery, headers.clone())).await?;
@@ -54,32 +57,29 @@ impl Settler {
                 proof
             }
         };
-        delivery.ack(proof).await
+        delivery.ack(proof).await?;
+        if let Some(answer) = reply {
+            copy_to_requester(publisher, *answer).await;
+        }
+        Ok(())
     }
 
-    /// The event, the copy in the dead queue if one is kept, and the direct reply.
+    /// The event, and the copy in the dead queue if one is kept.
     async fn answer(
         &self,
         publisher: &Publisher,
         delivery: &Delivery,
         answer: &Answer,
     ) -> Result<Confirmed, BrokerError> {
-        let mut proof = self.publish(publisher, &Target::Event(answer.outcome), &answer.event).await?;
-        proof = match &answer.keep {
-            None => proof,
-            Some(Keep::Rewritten(request)) => self.publish(publisher, &Target::Dead, request).await?,
+        let event = self.publish(publisher, &Target::Event(answer.outcome), &answer.event).await?;
+        match &answer.keep {
+            None => Ok(event),
+            Some(Keep::Rewritten(request)) => self.publish(publisher, &Target::Dead, request).await,
             Some(Keep::Delivery(note)) => {
                 let headers = note.headers();
-                self.insist(|| publisher.dead_letter(delivery, headers.clone())).await?
-            }
-        };
-        if let Some(reply_to) = &answer.reply_to {
-            let target = Target::Reply(reply_to.clone());
-            if let Err(error) = publisher.publish(&target, answer.event.clone()).await {
-                debug!(%error, "a direct reply was not taken; whoever waited for it may have gone");
+                self.insist(|| publisher.dead_letter(delivery, headers.clone())).await
             }
         }
-        Ok(proof)
     }
 
     async fn publish(
@@ -109,6 +109,14 @@ impl Settler {
             tokio::time::sleep(self.retry.nth(attempts)).await;
             attempts = attempts.saturating_add(1);
         }
+    }
+}
+
+/// The direct reply, best effort: the event is safe by now, and the request answered.
+async fn copy_to_requester(publisher: &Publisher, answer: Answer) {
+    let Answer { event, reply_to: Some(address), .. } = answer else { return };
+    if let Err(error) = publisher.reply(&address, event).await {
+        debug!(%error, "a direct reply was not taken; whoever waited for it may have gone");
     }
 }
 

@@ -4,4 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broker_delivery;
+mod broker_publisher;
+mod broker_session;
+mod broker_setup;
+mod broker_topology;
 mod harness;

@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use lapin::Channel;
+use lapin::options::BasicPublishOptions;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::BrokerError;
+use super::address::Address;
+use super::connection::{Link, Role};
+use super::outbound::Outbound;
+use crate::settings;
+
+/// How long one reply may take, connecting included. Whoever waits for it does not wait for ever either.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The least time between two connections, in which replies are dropped.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Direct replies, best effort. Their address comes from the request, that is, from anybody; at one that the broker
+/// did not make, RabbitMQ 3.10 crashes the channel and closes the whole connection. So they have a connection of their
+/// own, which is opened for the first of them, and whose end is nobody else's.
+pub(super) struct Replies {
+    address: Address,
+    worker: String,
+    heartbeat: Duration,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    open: Option<(Link, Channel)>,
+    opened: Option<Instant>,
+}
+
+impl Replies {
+    pub(super) fn new(address: Address, settings: &settings::Amqp, worker: &str) -> Self {
+        Self { address, worker: worker.to_owned(), heartbeat: *settings.heartbeat, line: Mutex::default() }
+    }
+
+    /// Sends one reply. Whether anybody takes it is not known: the broker returns mandatory replies that it delivered,
+    /// and confirms replies that it did not.
+    pub(super) async fn send(&self, message: Outbound) -> Result<(), BrokerError> {
+        let sending = async {
+            let channel = self.channel().await?;
+            let Outbound { exchange, routing_key, body, properties } = message;
+            let published =
+                channel.basic_publish(exchange, routing_key, BasicPublishOptions::default(), &body, properties).await;
+            published.map(drop).map_err(|error| BrokerError::lost(Role::Reply, &error))
+        };
+        let late = || {
+            let (address, stage) = (self.address.to_string(), "sending a reply");
+            BrokerError::TimedOut { address, stage, limit: REPLY_TIMEOUT }
+        };
+        timeout(REPLY_TIMEOUT, sending).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The channel, opened with its connection where there is none.
+    async fn channel(&self) -> Result<Channel, BrokerError> {
+        let mut line = self.line.lock().await;
+        if let Some((link, channel)) = &line.open {
+            if link.connection().status().connected() && channel.status().connected() {
+                return Ok(channel.clone());
+            }
+            line.open = None;
+        }
+        if line.opened.is_some_and(|opened| opened.elapsed() < PAUSE) {
+            return Err(BrokerError::Lost { role: Role::Reply, problem: "it ended a moment ago".to_owned() });
+        }
+        line.opened = Some(Instant::now());
+        let link = Link::open(&self.address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
+        let channel = link.channel().await?;
+        line.open = Some((link, channel.clone()));
+        Ok(channel)
+    }
+}
