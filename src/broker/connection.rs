@@ -8,7 +8,7 @@ use std::time::Duration;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::BrokerError;
@@ -58,10 +58,9 @@ impl Link {
         settings: &crate::settings::Amqp,
         worker: &str,
     ) -> Result<(Self, &'a Address), BrokerError> {
-        let end = Instant::now() + *settings.connect_timeout;
+        let share = *settings.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut errors = Vec::new();
-        for (address, behind) in addresses.iter().zip((1..=addresses.len()).rev()) {
-            let share = end.saturating_duration_since(Instant::now()) / u32::try_from(behind).unwrap_or(u32::MAX);
+        for address in addresses {
             match Self::open(address, role, *settings.heartbeat, worker, share).await {
                 Ok(link) => return Ok((link, address)),
                 Err(error) => errors.push(error),

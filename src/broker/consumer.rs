@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::{Stream as _, StreamExt as _};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
@@ -53,6 +53,15 @@ impl Intake {
         }
         self.consumers = consumers;
         Ok(())
+    }
+
+    /// The one message at the head of a queue, if there is any.
+    pub(super) async fn take(&self, source: Source) -> Result<Option<Delivery>, BrokerError> {
+        let lost = |error: lapin::Error| self.over.end(BrokerError::lost(Role::Consume, &error));
+        let queue = self.queues.iter().find(|(of, _)| *of == source).map_or("", |(_, queue)| queue.as_str());
+        let name = ShortString::try_new(queue).unwrap_or_default();
+        let message = self.channel.basic_get(name, BasicGetOptions { no_ack: false }).await.map_err(lost)?;
+        Ok(message.map(|message| Delivery::new(message.delivery, source, self.over.clone())))
     }
 
     pub(super) const fn is_started(&self) -> bool {

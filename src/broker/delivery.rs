@@ -19,6 +19,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Requests, Self::Followups];
+
     /// The word in labels and consumer tags.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

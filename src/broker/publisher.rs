@@ -59,7 +59,7 @@ pub enum PublishError {
     ReplyLost(#[source] BrokerError),
     /// The session ended first: whether the message arrived is not known.
     #[error("the session ended before the message was confirmed: {0}")]
-    SessionOver(#[source] BrokerError),
+    SessionOver(BrokerError),
 }
 
 /// Publishes, persistent and mandatory, and waits for the broker's confirm. Cheap to clone.

@@ -11,7 +11,7 @@ use super::consumer::Intake;
 use super::names::Names;
 use super::over::End;
 use super::replies::Replies;
-use super::{BrokerError, Delivery, EventTap, Over, Publisher, topology};
+use super::{BrokerError, Delivery, EventTap, Over, Publisher, Source, topology};
 use crate::settings;
 
 /// How long stopping the consumers may take.
@@ -35,20 +35,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects twice, to the same node, declares or verifies the topology, and makes ready to publish and consume; all
-    /// within `amqp.connect_timeout`.
+    /// Connects twice, to the same node, each within `amqp.connect_timeout`, declares or verifies the topology, and makes
+    /// ready to publish and consume; all within three times `amqp.connect_timeout`.
     ///
     /// # Errors
     /// [`BrokerError::is_permanent`] tells whether to try again.
     pub async fn open(settings: &settings::Amqp, worker_name: &str) -> Result<Self, BrokerError> {
         let addresses = Address::all(&settings.uri)?;
         let limit = *settings.connect_timeout;
-        match timeout(limit, Self::build(settings, &addresses, worker_name)).await {
+        // Connecting has a limit of its own, which tells more of what was being waited for.
+        match timeout(limit * 3, Self::build(settings, &addresses, worker_name)).await {
             Ok(built) => built,
             Err(_) => Err(BrokerError::TimedOut {
                 address: addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
                 stage: "setting up the session",
-                limit,
+                limit: limit * 3,
             }),
         }
     }
@@ -99,12 +100,28 @@ impl Session {
         // A quorum queue without a leader leaves a consumer unanswered for a minute.
         match timeout(self.limit, starting).await {
             Ok(started) => started,
-            Err(_) => Err(self.over.end(BrokerError::TimedOut {
-                address: self.address.clone(),
-                stage: "starting the consumers",
-                limit: self.limit,
-            })),
+            Err(_) => Err(self.late("starting the consumers")),
         }
+    }
+
+    /// The one message at the head of a queue, if there is any, without consuming. Within `amqp.connect_timeout`.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn take(&self, source: Source) -> Result<Option<Delivery>, BrokerError> {
+        // A message that cannot be parsed ends the connection and leaves this call without an answer.
+        tokio::select! {
+            biased;
+            cause = self.over.ended() => Err(cause),
+            taken = timeout(self.limit, self.intake.take(source)) => {
+                taken.unwrap_or_else(|_| Err(self.late("taking a single message")))
+            }
+        }
+    }
+
+    /// The broker took too long: the session is over.
+    fn late(&self, stage: &'static str) -> BrokerError {
+        self.over.end(BrokerError::TimedOut { address: self.address.clone(), stage, limit: self.limit })
     }
 
     /// The next delivery, from both queues in turn. Can be dropped and called again. Waits for the session's end where

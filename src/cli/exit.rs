@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, PublishError};
 use crate::cancellation::Outcome;
 use crate::settings::SettingsError;
 use crate::worker::RunError;
@@ -42,15 +42,20 @@ impl Exit {
     /// The number for an error: by what caused it.
     pub(super) fn of_error(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<SettingsError>() {
+            if cause.is::<SettingsError>() || cause.downcast_ref().is_some_and(is_setting) {
                 return Self::Settings;
             }
-            if cause.is::<BrokerError>() || cause.is::<RunError>() {
+            if cause.is::<BrokerError>() || cause.is::<PublishError>() || cause.is::<RunError>() {
                 return Self::Broker;
             }
         }
         Self::Failure
     }
+}
+
+/// Whether the worker does not run because of a setting that only it makes use of.
+fn is_setting(error: &RunError) -> bool {
+    matches!(error, RunError::Intervals(_) | RunError::NoWaitLevels)
 }
 
 impl From<Outcome> for Exit {

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 use super::values::{Span, Spans, one_or_many};
+use crate::retry::{Intervals, InvalidIntervals};
 
 /// `[amqp]`: the broker and how it is used.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,16 @@ pub struct Amqp {
     pub reconnect_max: Span,
     /// Names and arguments of queues and exchanges.
     pub topology: Topology,
+}
+
+impl Amqp {
+    /// The intervals between two attempts to build a session.
+    ///
+    /// # Errors
+    /// Says which number makes no sense.
+    pub fn reconnect(&self) -> Result<Intervals, InvalidIntervals> {
+        Intervals::new(*self.reconnect_initial, 2.0, *self.reconnect_max, 0.25)
+    }
 }
 
 /// AMQP URIs. They hold passwords, so they cannot be printed.

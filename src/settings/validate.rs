@@ -46,11 +46,7 @@ fn amqp(settings: &Settings) -> Result<(), SettingsError> {
     )?;
     require(!amqp.connect_timeout.is_zero(), "amqp.connect_timeout", "it must be longer than 0s")?;
     require(!amqp.confirm_timeout.is_zero(), "amqp.confirm_timeout", "it must be longer than 0s")?;
-    require(
-        !amqp.reconnect_initial.is_zero() && amqp.reconnect_max >= amqp.reconnect_initial,
-        "amqp.reconnect_max",
-        "amqp.reconnect_initial must be longer than 0s and amqp.reconnect_max not shorter than it",
-    )?;
+    amqp.reconnect().map_err(|error| invalid("amqp.reconnect_*", error.to_string()))?;
     let topology = &amqp.topology;
     require(
         !topology.prefix.is_empty() && topology.prefix.len() <= 200 && !topology.prefix.starts_with("amq."),

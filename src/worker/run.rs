@@ -5,11 +5,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::counters::Counters;
 use super::handle::Handler;
-use super::session::{SessionEnd, work};
+use super::session::{Limits, SessionEnd, work};
 use super::settle::{Settler, publish_retry};
 use crate::broker::{BrokerError, Ladder, Session};
 use crate::cancellation::Policy;
@@ -22,10 +22,10 @@ use crate::settings::{self, Settings};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The broker refuses what the settings ask for, and did so at the very first session.
-    #[error("{0}")]
+    #[error(transparent)]
     Broker(#[from] BrokerError),
     /// Intervals that make no sense.
-    #[error("use the settings [retry], [polling] or amqp.reconnect_*: {0}")]
+    #[error("use the settings [retry], [polling] or amqp.reconnect_*")]
     Intervals(#[from] InvalidIntervals),
     /// No wait queue at all.
     #[error("use the setting amqp.topology.wait_levels: at least one is needed")]
@@ -47,7 +47,8 @@ pub async fn run<O: Operations>(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let handler = Arc::new(handler(settings, operations, worker, stop.clone())?);
-    let reconnect = Intervals::new(*settings.amqp.reconnect_initial, 2.0, *settings.amqp.reconnect_max, 0.25)?;
+    let limits = Limits::new(settings);
+    let reconnect = settings.amqp.reconnect()?;
     let settler = Arc::new(Settler::new(publish_retry()?));
     let mut sessions = Sessions { reconnect, failures: 0, had_one: false, reported: None };
     // Ends with this function.
@@ -57,7 +58,7 @@ pub async fn run<O: Operations>(
     loop {
         let opened = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            opened = open(settings, worker) => opened,
+            opened = Session::open(&settings.amqp, worker) => opened,
         };
         let session = match opened {
             Ok(session) => session,
@@ -71,9 +72,8 @@ pub async fn run<O: Operations>(
         };
         sessions.had_one = true;
         sessions.reported = None;
-        info!(prefetch = settings.amqp.prefetch, "consuming");
         let began = Instant::now();
-        match work(&handler, &settler, session, *settings.worker.shutdown_grace).await {
+        match work(&handler, &settler, session, &limits).await {
             SessionEnd::Stopped => return Ok(()),
             SessionEnd::Fault(fault) => {
                 warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
@@ -85,12 +85,6 @@ pub async fn run<O: Operations>(
             }
         }
     }
-}
-
-async fn open(settings: &Settings, worker: &str) -> Result<Session, BrokerError> {
-    let mut session = Session::open(&settings.amqp, worker).await?;
-    session.consume(settings.amqp.prefetch).await?;
-    Ok(session)
 }
 
 /// What is known of the sessions so far: how long to wait before the next, and what has been said already.

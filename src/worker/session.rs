@@ -6,8 +6,9 @@ use tracing::{error, info, warn};
 
 use super::handle::Handler;
 use super::settle::Settler;
-use crate::broker::{BrokerError, Delivery, Publisher, Session};
+use crate::broker::{BrokerError, Delivery, Publisher, Session, Source};
 use crate::operations_api::Operations;
+use crate::settings::Settings;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -28,15 +29,53 @@ pub(super) enum Fault {
     Panicked(JoinError),
 }
 
+/// What a session keeps to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    prefetch: u16,
+    /// A delivery that has come so often may be what ends the sessions: it is handled alone.
+    suspicious: u32,
+    /// From the stop to the end.
+    grace: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            prefetch: settings.amqp.prefetch,
+            suspicious: (settings.amqp.topology.delivery_limit / 2).max(1),
+            grace: *settings.worker.shutdown_grace,
+        }
+    }
+}
+
 /// Takes deliveries and has each handled and settled in a task of its own, until a fault or the stop.
 pub(super) async fn work<O: Operations>(
     handler: &Arc<Handler<O>>,
     settler: &Arc<Settler>,
     mut session: Session,
-    grace: Duration,
+    limits: &Limits,
 ) -> SessionEnd {
     let publisher = session.publisher();
     let mut tasks = JoinSet::new();
+    let start = async {
+        let one = |delivery| process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery);
+        let heads = safe_mode(&session, limits, one).await?;
+        session.consume(limits.prefetch).await.map(|()| heads)
+    };
+    let started = tokio::select! {
+        biased;
+        () = handler.stop.cancelled() => return stop(tasks, session, limits.grace).await,
+        started = start => started,
+    };
+    let heads = match started {
+        Ok(heads) => heads,
+        Err(error) => return fault_end(tasks, session, error.into()).await,
+    };
+    for delivery in heads {
+        tasks.spawn(process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
+    }
+    info!(prefetch = limits.prefetch, "consuming");
     loop {
         tokio::select! {
             biased;
@@ -52,7 +91,34 @@ pub(super) async fn work<O: Operations>(
             },
         }
     }
-    stop(tasks, session, grace).await
+    stop(tasks, session, limits.grace).await
+}
+
+/// A message that ends every session it is delivered in takes whatever is in flight beside it towards the delivery limit,
+/// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues, one
+/// delivery at a time, for as long as one of them has come suspiciously often: what ends sessions reaches its limit alone,
+/// and what only stood beside it is finished. Answers with the heads that nothing is wrong with.
+async fn safe_mode<F>(
+    session: &Session,
+    limits: &Limits,
+    alone: impl Fn(Delivery) -> F,
+) -> Result<Vec<Delivery>, BrokerError>
+where
+    F: Future<Output = Result<(), BrokerError>>,
+{
+    let mut heads = Vec::new();
+    for source in Source::ALL {
+        while let Some(delivery) = session.take(source).await? {
+            let redeliveries = delivery.redeliveries();
+            if redeliveries < limits.suspicious {
+                heads.push(delivery);
+                break;
+            }
+            warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
+            alone(delivery).await?;
+        }
+    }
+    Ok(heads)
 }
 
 async fn process<O: Operations>(

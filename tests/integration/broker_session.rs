@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use cancel_worker::broker::{BrokerError, Session, Target};
+use cancel_worker::broker::{BrokerError, PublishError, Session, Target};
 use lapin::options::QueueDeleteOptions;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker_setup::{Administered, WORKER, amqp, message, session, soon};
@@ -86,7 +87,7 @@ async fn a_server_that_speaks_something_else_is_no_broker() {
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
     for scheme in ["amqp", "amqps"] {
@@ -131,10 +132,10 @@ async fn connections_closed_by_the_broker_end_the_session_at_once_for_all_its_pa
     let cause = soon(over.ended()).await;
     assert!(matches!(cause, BrokerError::Lost { .. }) && cause.to_string().contains("maintenance"), "{cause}");
     assert_eq!(soon(session.next()).await.unwrap_err(), cause);
-    assert!(soon(delivery.ack(proof)).await.is_err());
     let unpublished = soon(publisher.publish(&Target::Request, message("m"))).await.unwrap_err();
     assert!(unpublished.to_string().contains("the session ended"), "{unpublished}");
     soon(session.close()).await;
+    assert_eq!(soon(delivery.ack(proof)).await, Err(cause));
 }
 
 #[tokio::test]
@@ -154,26 +155,95 @@ async fn a_session_that_is_closed_or_dropped_is_over_for_its_publishers() {
 
 #[tokio::test]
 async fn an_alarm_is_waited_out_beyond_the_confirm_timeout() {
-    let (_, uri) = Administered::vhost();
-    let quick = [("amqp.confirm_timeout", "500ms")];
-    let session = soon(Session::open(&amqp(&uri, "p", &quick), WORKER)).await.unwrap();
+    // An alarm blocks everybody's publishes: this node is for nobody else.
+    let node = Broker::private();
+    let settings = amqp(node.uri(), "p", &[("amqp.confirm_timeout", "500ms")]);
+    let session = soon(Session::open(&settings, WORKER)).await.unwrap();
     let publisher = session.publisher();
     assert!(!session.blocked());
+    let (enough, asked) = watch::channel(false);
+    let publishing = tokio::spawn(async move {
+        // The broker blocks a connection at its first publish under the alarm.
+        while !*asked.borrow() {
+            drop(publisher.publish(&Target::Request, message("m")).await?);
+        }
+        Ok::<(), PublishError>(())
+    });
 
-    Administered::ctl(["set_vm_memory_high_watermark", "0"]);
-    let waiting = tokio::spawn(async move { publisher.publish(&Target::Request, message("m")).await });
+    node.ctl(["set_vm_memory_high_watermark", "0.000001"]);
     soon(async {
         while !session.blocked() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
-    // Twice the time-out, under an alarm.
+    // Twice the time-out, under the alarm.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!waiting.is_finished());
+    assert!(!publishing.is_finished());
     assert_eq!(session.over().cause(), None);
-    Administered::ctl(["set_vm_memory_high_watermark", "0.6"]);
+    node.ctl(["set_vm_memory_high_watermark", "0.6"]);
+    enough.send(true).unwrap();
 
-    drop(soon(waiting).await.unwrap().unwrap());
+    soon(publishing).await.unwrap().unwrap();
     soon(session.close()).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_ends_the_session_by_the_confirm_timeout_and_close_does_not_hang() {
+    let (proxy, frozen) = freezable_proxy(Broker::shared().uri()).await;
+    let settings = amqp(&proxy, &Broker::unique_prefix(), &[("amqp.confirm_timeout", "500ms")]);
+    let session = soon(Session::open(&settings, WORKER)).await.unwrap();
+    let publisher = session.publisher();
+    drop(publisher.publish(&Target::Request, message("before")).await.unwrap());
+
+    frozen.send(true).unwrap();
+    let began = Instant::now();
+    let error = soon(publisher.publish(&Target::Request, message("after"))).await.unwrap_err();
+
+    let cause = BrokerError::ConfirmTimeout(Duration::from_millis(500));
+    assert_eq!(error, PublishError::SessionOver(cause.clone()));
+    assert!(began.elapsed() >= Duration::from_millis(500) && began.elapsed() < Duration::from_secs(3));
+    assert_eq!(session.over().cause(), Some(cause));
+    soon(session.close()).await;
+    assert!(began.elapsed() < Duration::from_secs(12));
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_ends_an_idle_session_by_its_heartbeat() {
+    let (proxy, frozen) = freezable_proxy(Broker::shared().uri()).await;
+    let settings = amqp(&proxy, &Broker::unique_prefix(), &[("amqp.heartbeat", "1s")]);
+    let mut session = soon(Session::open(&settings, WORKER)).await.unwrap();
+    session.consume(1).await.unwrap();
+    frozen.send(true).unwrap();
+    let began = Instant::now();
+    let error = soon(session.next()).await.unwrap_err();
+    assert!(error.to_string().contains("heartbeat"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(6));
+    soon(session.close()).await;
+}
+
+/// The URI of a proxy before the broker, and a switch that stops it from passing on what the broker says.
+async fn freezable_proxy(uri: &str) -> (String, watch::Sender<bool>) {
+    let host = uri.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = uri.replace(&host, &listener.local_addr().unwrap().to_string());
+    let (switch, frozen) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_broker, mut to_broker) = TcpStream::connect(&host).await.unwrap().into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_broker).await });
+            let mut frozen = frozen.clone();
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 65536];
+                while let Ok(count @ 1..) = from_broker.read(&mut buffer).await {
+                    if frozen.wait_for(|frozen| !frozen).await.is_err() {
+                        return;
+                    }
+                    to_client.write_all(&buffer[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    (through, switch)
 }

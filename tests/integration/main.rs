@@ -1,14 +1,31 @@
 //! Tests against real parts: a RabbitMQ node, the binary as a process, HTTP over sockets.
+//!
+//! `harness` tests what the others stand on; `broker_*` test the library's broker side. The others are the worker's
+//! acceptance tests: each sets a [`scene`] of its own (queues, a simulated API, workers), and says what upstream gets for
+//! what it asked.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod event;
+mod google_stub;
+mod mailbox;
+mod scene;
+mod simulated;
 
 mod broker_delivery;
 mod broker_publisher;
 mod broker_session;
 mod broker_setup;
 mod broker_topology;
+mod command_line;
 mod credentials;
-mod google_stub;
+mod endurance;
 mod harness;
+mod messages;
+mod misconfiguration;
+mod poison;
+mod unusable;
+mod worker_faults;
+mod worker_flow;

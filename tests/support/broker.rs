@@ -8,6 +8,9 @@ use tempfile::TempDir;
 /// Set by `tests/run.sh`, which starts one node for the whole run; any other broker will do as well.
 const SHARED_URI: &str = "CANCEL_WORKER_TEST_AMQP";
 
+/// Set beside it: the folder of that node, if `deploy/rabbitmq.sh` runs it.
+const SHARED_NODE: &str = "CANCEL_WORKER_TEST_NODE";
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rabbitmq.sh");
 
 /// A RabbitMQ broker. A node that was started here ends with its value or, however that happens, with the test's process.
@@ -24,16 +27,23 @@ impl Broker {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var(SHARED_URI) {
-            Ok(uri) => Self { uri, node: None },
+            Ok(uri) => Self { uri, node: std::env::var_os(SHARED_NODE).map(Node::of_another) },
             Err(_) => Self::private(),
         })
+    }
+
+    /// A shared broker whose queues can be looked into with [`Broker::ctl`]: the one that all tests share if its node
+    /// is known, else one more.
+    pub fn observable() -> &'static Self {
+        static OBSERVABLE: OnceLock<Broker> = OnceLock::new();
+        if Self::shared().node.is_some() { Self::shared() } else { OBSERVABLE.get_or_init(Self::private) }
     }
 
     /// A node of the test's own, to be killed and restarted as it likes.
     pub fn private() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let owner = std::process::id().to_string();
-        let node = Node { path: folder.path().join("node"), _folder: folder };
+        let node = Node { path: folder.path().join("node"), folder: Some(folder) };
         let uri = node.script("start", ["--owner", &owner]).trim().to_owned();
         Self { uri, node: Some(node) }
     }
@@ -63,23 +73,31 @@ impl Broker {
         self.own_node().script("restart", []);
     }
 
-    /// Runs `rabbitmqctl` on the node, and returns what it printed. Only for [`Broker::private`].
-    pub fn ctl<const N: usize>(&mut self, arguments: [&str; N]) -> String {
-        self.own_node().script("ctl", arguments)
+    /// Runs `rabbitmqctl` on the node, and returns what it printed. On a shared broker only to look, and only if it is
+    /// [`Broker::observable`].
+    pub fn ctl<const N: usize>(&self, arguments: [&str; N]) -> String {
+        let node = self.node.as_ref().unwrap_or_else(|| panic!("{SHARED_NODE} does not name the broker's folder"));
+        node.script("ctl", arguments)
     }
 
     fn own_node(&self) -> &Node {
-        self.node.as_ref().unwrap_or_else(|| panic!("{SHARED_URI} names a broker that is not this test's own"))
+        let own = self.node.as_ref().filter(|node| node.folder.is_some());
+        own.unwrap_or_else(|| panic!("{SHARED_URI} names a broker that is not this test's own"))
     }
 }
 
 /// A node that `deploy/rabbitmq.sh` runs in a folder.
 struct Node {
     path: PathBuf,
-    _folder: TempDir,
+    /// Of a node that was started here, and ends here.
+    folder: Option<TempDir>,
 }
 
 impl Node {
+    fn of_another(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), folder: None }
+    }
+
     /// Runs a command of the script, and returns what it printed.
     fn script<const N: usize>(&self, command: &str, arguments: [&str; N]) -> String {
         let output = Command::new(SCRIPT)
@@ -97,6 +115,9 @@ impl Node {
 impl Drop for Node {
     /// Ends the node without ceremony, for its data goes with it. No panic here: a failing test may be unwinding.
     fn drop(&mut self) {
+        if self.folder.is_none() {
+            return;
+        }
         for command in ["kill", "stop"] {
             let _ = Command::new(SCRIPT)
                 .args([OsStr::new(command), self.path.as_os_str()])
