@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use crate::broker::BrokerError;
 use crate::cancellation::Outcome;
+use crate::operations_api::ClientError;
 use crate::settings::SettingsError;
 use crate::worker::RunError;
 
@@ -42,7 +43,7 @@ impl Exit {
     /// The number for an error: by what caused it.
     pub(super) fn of_error(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<SettingsError>() {
+            if cause.is::<SettingsError>() || cause.is::<ClientError>() {
                 return Self::Settings;
             }
             if cause.is::<BrokerError>() || cause.is::<RunError>() {

@@ -9,4 +9,5 @@ mod broker_publisher;
 mod broker_session;
 mod broker_setup;
 mod broker_topology;
+mod endpoints;
 mod harness;
