@@ -38,7 +38,7 @@ pub enum InvalidPattern {
     None,
     /// One of them.
     #[error(
-        "{0:?} is no pattern such as \"projects/*/locations/*/operations/*\": segments are words of letters, digits, '-', '_' and '.', \"*\" for any one, or \"**\" for the rest; the first is a word, and at least one is none"
+        "{0:?} is no pattern such as \"projects/*/locations/*/operations/*\": segments are words of letters, digits, '-', '_' and '.', \"*\" for any one, or \"**\" for the rest; the first is a word, and not all are"
     )]
     Form(String),
 }

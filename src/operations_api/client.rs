@@ -92,7 +92,7 @@ enum CallError {
     AnswerTimeout { host: String, timeout: Duration },
     #[error("the answer from {host} had not ended after {timeout:?} (api.call_timeout)")]
     BodyTimeout { host: String, timeout: Duration },
-    #[error("the connection to {host} failed before the answer had ended: {cause}")]
+    #[error("the connection to {host} failed before the answer had ended: {cause}{}", missing_certificate(cause))]
     Broken { host: String, cause: String },
 }
 
@@ -289,10 +289,19 @@ fn causes(error: &reqwest::Error) -> String {
 fn remedy(cause: &str, setting: &str) -> String {
     if cause.contains("UnknownIssuer") {
         "if its certificate is right, name its CA in api.ca_file".to_owned()
-    } else if cause.contains("CertificateRequired") {
-        "it wants a client certificate: set api.client_certificate_file and api.client_key_file".to_owned()
+    } else if cause.contains("tunnel error") {
+        "the proxy comes from HTTPS_PROXY or ALL_PROXY in the environment, and NO_PROXY names hosts to be called without it".to_owned()
     } else {
         format!("the host comes from {setting}")
+    }
+}
+
+/// What to do about a connection that broke. In TLS 1.3 a client is told only afterwards that its certificate was missed.
+fn missing_certificate(cause: &str) -> &'static str {
+    if cause.contains("CertificateRequired") {
+        "; it wants a client certificate: set api.client_certificate_file and api.client_key_file"
+    } else {
+        ""
     }
 }
 

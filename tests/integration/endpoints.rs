@@ -113,6 +113,15 @@ fn what_no_proxy_names_and_loopback_addresses_are_called_without_the_proxy() {
 }
 
 #[test]
+fn a_proxy_that_is_not_there_is_told_from_a_host_that_is_not_there() {
+    // A port that nobody listens on: bound, and given back.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = format!("http://{address}");
+    let told = cancel(&[("ENDPOINT", &format!("https://{HOST}"))], &[("HTTPS_PROXY", &proxy)]);
+    assert_failed(&told, &["tunnel error", "the proxy comes from HTTPS_PROXY"]);
+}
+
+#[test]
 fn a_file_that_is_no_certificate_or_key_is_named_with_its_setting_and_its_text_is_not_shown() {
     let certificates = Certificates::new();
     let client = certificates.sign("client", "DNS:worker");

@@ -32,7 +32,7 @@ async fn a_cancel_carries_the_length_zero_and_no_byte_of_body() {
 async fn where_the_service_wants_a_body_a_cancel_carries_an_empty_object_and_a_get_nothing() {
     let server = Server::start(|_| Act::Close("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".into())).await;
     let mut settings = settings(&server);
-    settings.cancel_body = settings::CancelBody::EmptyObject;
+    settings.cancel_body = CancelBody::EmptyObject;
     let client = Client::new(&settings).expect("a client");
     assert!(matches!(client.cancel(&name()).await, Reply::Accepted));
     assert!(matches!(client.get(&name()).await, Reply::Operation(_)));

@@ -74,8 +74,10 @@ fn matches(pattern: &str, text: &str) -> bool {
 fn inner_matches(pattern: &str, text: &str) -> bool {
     let repeated = |least: usize, admits: fn(char) -> bool, then: &str| {
         let most = text.chars().take_while(|c| admits(*c)).count();
-        let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]).take(most + 1).skip(least);
-        ends.into_iter().any(|end| inner_matches(then, &text[end..]))
+        // What follows a segment is a `/` or the end: nothing shorter than the longest can match.
+        let least = if then.is_empty() || then.starts_with('/') { most.max(least) } else { least };
+        let mut ends = text.char_indices().map(|(at, _)| at).chain([text.len()]).take(most + 1).skip(least);
+        ends.any(|end| inner_matches(then, &text[end..]))
     };
     if let Some(then) = pattern.strip_prefix("[^/]+") {
         return repeated(1, |c| c != '/', then);
@@ -143,7 +145,7 @@ fn the_matcher_of_patterns_matches_as_expressions_do() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn each_profile_admits_exactly_the_safe_names_that_can_be_cancelled(texts in proptest::collection::vec(any_name(), 20)) {
