@@ -145,7 +145,7 @@ fn the_matcher_of_patterns_matches_as_expressions_do() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn each_profile_admits_exactly_the_safe_names_that_can_be_cancelled(texts in proptest::collection::vec(any_name(), 20)) {
