@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use cancel_worker::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 use cancel_worker::message::{
-    CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, OperationName,
-    Outgoing, ReceivedEvent, ResultEvent, Unusable,
+    CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
+    OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -116,8 +116,13 @@ impl Given {
             timestamp: properties.timestamp,
             headers: properties.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         };
-        CancelRequest::read(&envelope, LIMIT)
+        CancelRequest::read(&envelope, LIMIT, &names())
     }
+}
+
+fn names() -> NamePatterns {
+    let texts = ["projects/*/locations/*/operations/*", "projects/*/operations/*"];
+    NamePatterns::new(texts.map(str::to_owned).into()).expect("patterns")
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

@@ -186,6 +186,29 @@ fn libraries_out_of_place(path: &str, tokens: &[Token]) -> Vec<(usize, String)> 
     found
 }
 
+#[test]
+fn one_tls_stack_and_one_crypto_provider_are_in_the_binary() {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    let options = ["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"];
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(options).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let crates: std::collections::BTreeSet<(&str, &str)> = tree
+        .lines()
+        .filter_map(|line| line.split_once(" v"))
+        .map(|(name, rest)| (name, rest.trim_end_matches(" (*)")))
+        .collect();
+    let versions = |name: &str| crates.iter().filter(|(found, _)| *found == name).count();
+    for only in ["rustls", "aws-lc-rs", "rustls-platform-verifier"] {
+        assert_eq!(versions(only), 1, "versions of {only}");
+    }
+    for other in
+        ["ring", "native-tls", "openssl", "openssl-sys", "boring", "mbedtls", "webpki-roots", "aws-lc-fips-sys"]
+    {
+        assert_eq!(versions(other), 0, "{other} is in the binary");
+    }
+}
+
 // --- The check of the check ---
 
 /// The rules broken by a made-up file, as "line: rule".

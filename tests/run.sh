@@ -74,13 +74,19 @@ install_what_is_missing() {
   command -v cargo >/dev/null || missing "there is no cargo: install Rust with rustup (https://rustup.rs)"
   cargo fmt --version >/dev/null 2>&1 || missing "the toolchain has no rustfmt: 'rustup component add rustfmt'"
   cargo clippy --version >/dev/null 2>&1 || missing "the toolchain has no clippy: 'rustup component add clippy'"
+  local sudo=()
+  [[ $(id -u) == 0 ]] || sudo=(sudo)
   if ! command -v cc >/dev/null; then
     command -v apt-get >/dev/null || missing "there is no C compiler (cc), which the TLS library is built with: install one"
-    local sudo=()
-    [[ $(id -u) == 0 ]] || sudo=(sudo)
     echo "== Installing a C compiler"
     "${sudo[@]}" sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install gcc libc6-dev' ||
       missing "failed to install gcc: install a C compiler as root once"
+  fi
+  if ! command -v openssl >/dev/null; then
+    command -v apt-get >/dev/null || missing "there is no openssl command, which tests make certificates with: install it"
+    echo "== Installing openssl"
+    "${sudo[@]}" sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install openssl' ||
+      missing "failed to install openssl: install it as root once"
   fi
   [[ -n ${CANCEL_WORKER_TEST_AMQP:-} ]] || deploy/rabbitmq.sh install
 }

@@ -52,7 +52,7 @@ pub(super) struct Run {
 /// Operations by name, as arguments or from a file.
 #[derive(Args, Debug)]
 pub(super) struct Names {
-    /// projects/*/locations/*/operations/* or projects/*/operations/*
+    /// Operations, such as projects/*/locations/*/operations/*; the setting api.names says what they are called
     #[arg(value_name = "NAME", required_unless_present = "from_file")]
     pub(super) names: Vec<String>,
     /// A file with one name a line ("-": standard input); empty lines and lines that begin with # are passed over
@@ -113,7 +113,7 @@ pub(super) struct Check {
     /// Also connect: broker, topology, endpoint, credentials
     #[arg(long)]
     pub(super) online: bool,
-    /// With --online: the location whose endpoint is asked, such as us-central1 [default: none]
+    /// With --online: the location whose endpoint is asked, such as us-central1 [default: none, or global where all names have one]
     #[arg(long)]
     pub(super) location: Option<String>,
 }

@@ -20,7 +20,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
         command.endpoint.iter().map(|endpoint| ("api.endpoint", endpoint.clone())).collect();
     let settings = command.settings.load(&overrides).context("failed to start")?.settings;
     start_logging(&settings.log);
-    let names = command.names.read()?;
+    let names = command.names.read(&settings.api.names)?;
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,
         policy: policy(&settings).context("failed to start")?,

@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::main::runtime;
 use crate::broker::{Finding, Inspection, Status, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
-use crate::message::{InvalidOperationName, OperationName};
+use crate::message::{NamePatterns, OperationName};
 use crate::operations_api::{Client, Operations as _};
 use crate::settings::{Api, CredentialsKind, Loaded, Settings};
 
@@ -73,7 +73,8 @@ impl Report {
     /// Asks for an operation that does not exist: every answer in Google's form tells that the endpoint serves the API.
     async fn api(&mut self, settings: &Settings, location: Option<&str>) -> anyhow::Result<()> {
         let client = Client::new(&settings.api).context("failed to build the API client")?;
-        let name = made_up_operation(location).context("failed to use --location")?;
+        let (name, location) = made_up_operation(&settings.api.names, location)
+            .context("failed to use --location: no pattern of api.names has such a location")?;
         self.credentials(&client, &name).await;
         let shown = location.map_or_else(|| "no location".to_owned(), |location| format!("location {location}"));
         match client.get(&name).await {
@@ -146,9 +147,12 @@ impl Report {
     }
 }
 
-fn made_up_operation(location: Option<&str>) -> Result<OperationName, InvalidOperationName> {
-    OperationName::parse(match location {
-        Some(location) => format!("projects/cancel-worker-check/locations/{location}/operations/cancel-worker-check"),
-        None => "projects/cancel-worker-check/operations/cancel-worker-check".to_owned(),
-    })
+/// Without a location asked for: one that has none or, where all names have one, `global`.
+fn made_up_operation<'l>(
+    patterns: &NamePatterns,
+    location: Option<&'l str>,
+) -> Option<(OperationName, Option<&'l str>)> {
+    let locations = if location.is_some() { [location; 2] } else { [None, Some("global")] };
+    let made_up = |location| Some((patterns.made_up(location, "cancel-worker-check")?, location));
+    locations.into_iter().find_map(made_up)
 }

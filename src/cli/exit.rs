@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use crate::broker::{BrokerError, PublishError};
 use crate::cancellation::Outcome;
+use crate::operations_api::ClientError;
 use crate::settings::SettingsError;
 use crate::worker::RunError;
 
@@ -42,7 +43,8 @@ impl Exit {
     /// The number for an error: by what caused it.
     pub(super) fn of_error(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<SettingsError>() || cause.downcast_ref().is_some_and(is_setting) {
+            let setting = cause.is::<SettingsError>() || cause.is::<ClientError>();
+            if setting || cause.downcast_ref().is_some_and(is_setting) {
                 return Self::Settings;
             }
             if cause.is::<BrokerError>() || cause.is::<PublishError>() || cause.is::<RunError>() {

@@ -11,7 +11,7 @@ use super::arguments::Request;
 use super::exit::Exit;
 use super::main::{runtime, start_logging};
 use crate::broker::{EventTap, Publisher, Session, Target};
-use crate::message::{CancelRequest, ReceivedEvent};
+use crate::message::{CancelRequest, NamePatterns, ReceivedEvent};
 use crate::settings::Settings;
 use crate::worker::now;
 
@@ -22,13 +22,13 @@ const UNCONFIRMED: usize = 256;
 pub(super) fn run(command: Request) -> anyhow::Result<Exit> {
     let settings = command.settings.load(&[]).context("failed to start")?.settings;
     start_logging(&settings.log);
-    let requests = requests(&command)?;
+    let requests = requests(&command, &settings.api.names)?;
     let wait_for = command.wait.then_some(command.wait_for);
     runtime(1).context("failed to start the runtime")?.block_on(publish_all(&settings, &requests, wait_for))
 }
 
-fn requests(command: &Request) -> anyhow::Result<Vec<CancelRequest>> {
-    let names = command.names.read()?;
+fn requests(command: &Request, patterns: &NamePatterns) -> anyhow::Result<Vec<CancelRequest>> {
+    let names = command.names.read(patterns)?;
     anyhow::ensure!(
         command.request_id.is_none() || names.len() == 1,
         "--request-id is the identity of one request, and there are {} operations",

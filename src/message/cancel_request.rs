@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::envelope::{Envelope, Outgoing};
 use super::identity::Identity;
 use super::json_object::JsonObject;
+use super::name_patterns::NamePatterns;
 use super::operation_name::OperationName;
 use super::request_reader;
 use super::timestamp;
@@ -75,9 +76,10 @@ impl CancelRequest {
     /// Headers `cloudEvents:*` or `cloudEvents_*` make the last two a binary CloudEvent.
     ///
     /// # Errors
-    /// Says what is wrong with it. A body of more than `limit` bytes is refused.
-    pub fn read(envelope: &Envelope<'_>, limit: usize) -> Result<Self, Box<Unusable>> {
-        request_reader::read(envelope, limit)
+    /// Says what is wrong with it. A body of more than `limit` bytes is refused, and so is a name that `names` do not
+    /// admit.
+    pub fn read(envelope: &Envelope<'_>, limit: usize, names: &NamePatterns) -> Result<Self, Box<Unusable>> {
+        request_reader::read(envelope, limit, names)
     }
 
     /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;

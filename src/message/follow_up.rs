@@ -152,7 +152,8 @@ fn read_request(json: &str, problem: &mut FirstProblem) -> (Option<Identity>, Op
     let (fields, result) = gather(json, REQUEST, names);
     problem.take(result);
     let [identity, correlation_id, reply_to, requested_at, traceparent, tracestate] = fields;
-    let body = RequestBody::from_json(json, REQUEST, problem);
+    // Its name was admitted when it was requested. Whether it still is, the client of the API checks.
+    let body = RequestBody::from_json(json, REQUEST, None, problem);
     let mut text =
         |field: Option<Field<'_>>, limit| field.and_then(|field| problem.take(field.text(limit))).map(Cow::into_owned);
     let correlation_id = text(correlation_id, MAX_SHORT_STRING);

@@ -22,6 +22,7 @@ mod follow_up;
 mod identity;
 mod json_depth;
 mod json_object;
+mod name_patterns;
 mod operation_name;
 mod problem;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use dead_letter::{DeadLetter, DeadReason};
 pub use envelope::{Envelope, Outgoing};
 pub use follow_up::{FollowUp, UnreadableFollowUp, Unwritable};
 pub use identity::Identity;
+pub use name_patterns::{InvalidPattern, NamePatterns, NotAdmitted};
 pub use operation_name::{InvalidOperationName, OperationName};
 pub use received_event::{EventError, ReceivedEvent, ResultData, UnreadableEvent};
 pub use result_event::{EventFormat, EventMode, ResultEvent};

@@ -2,9 +2,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of an operation: `projects/*/locations/*/operations/*` or `projects/*/operations/*`, where each `*` is one
-/// segment that is not empty, `.` or `..` and holds no control character. It can be put into a URL safely once its
-/// segments are percent-encoded.
+use super::name_patterns::NotAdmitted;
+
+/// The name of an operation: segments with `/` between them, none of which is empty, `.` or `..` or holds a control
+/// character; at most 1,024 bytes in all. So it can be put into a URL safely once its segments are percent-encoded.
+/// Whether a service has operations of such a name, [`NamePatterns`](super::NamePatterns) say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OperationName(String);
@@ -13,7 +15,7 @@ pub struct OperationName(String);
 const MAX_BYTES: usize = 1024;
 
 /// Why a string is no operation name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOperationName {
     /// No name at all.
     #[error("the operation's name is empty")]
@@ -21,9 +23,9 @@ pub enum InvalidOperationName {
     /// Longer than any real name.
     #[error("the operation's name is longer than {MAX_BYTES} bytes")]
     TooLong,
-    /// Not one of the two forms.
-    #[error("the operation's name is not of the form projects/*/locations/*/operations/* or projects/*/operations/*")]
-    Form,
+    /// No pattern admits it.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// A segment that would change the URL it is put into.
     #[error("the operation's name has a segment that is empty, '.' or '..', or has a control character")]
     Segment,
@@ -36,19 +38,12 @@ impl OperationName {
     /// Says what is wrong with it.
     pub fn parse(name: impl Into<String>) -> Result<Self, InvalidOperationName> {
         let name = name.into();
-        if name.is_empty() {
-            return Err(InvalidOperationName::Empty);
-        }
-        if name.len() > MAX_BYTES {
-            return Err(InvalidOperationName::TooLong);
-        }
-        let segments: Vec<&str> = name.split('/').collect();
-        match segments.as_slice() {
-            ["projects", project, "locations", location, "operations", id] => {
-                check_segments(&[project, location, id])?;
-            }
-            ["projects", project, "operations", id] => check_segments(&[project, id])?,
-            _ => return Err(InvalidOperationName::Form),
+        check_length(&name)?;
+        let bad = |segment: &str| {
+            segment.is_empty() || segment == "." || segment == ".." || segment.chars().any(char::is_control)
+        };
+        if name.split('/').any(bad) {
+            return Err(InvalidOperationName::Segment);
         }
         Ok(Self(name))
     }
@@ -58,23 +53,15 @@ impl OperationName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The location, if the name has one.
-    #[must_use]
-    pub fn location(&self) -> Option<&str> {
-        let mut segments = self.0.split('/').skip(2);
-        (segments.next() == Some("locations")).then(|| segments.next()).flatten()
-    }
 }
 
-fn check_segments(segments: &[&str]) -> Result<(), InvalidOperationName> {
-    let bad = |segment: &&str| {
-        segment.is_empty() || *segment == "." || *segment == ".." || segment.chars().any(char::is_control)
-    };
-    if segments.iter().any(bad) {
-        return Err(InvalidOperationName::Segment);
+/// What is wrong with a name whatever it is made of.
+pub(super) fn check_length(name: &str) -> Result<(), InvalidOperationName> {
+    match name.len() {
+        0 => Err(InvalidOperationName::Empty),
+        length if length > MAX_BYTES => Err(InvalidOperationName::TooLong),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl TryFrom<String> for OperationName {
@@ -104,33 +91,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_are_names_and_tell_their_location() {
-        let with = OperationName::parse("projects/p/locations/us-central1/operations/o").expect("a name");
-        assert_eq!(with.location(), Some("us-central1"));
-        let without = OperationName::parse("projects/p/operations/o").expect("a name");
-        assert_eq!(without.location(), None);
-    }
-
-    #[test]
-    fn what_is_not_a_name_is_refused_with_the_reason() {
-        use InvalidOperationName::{Empty, Form, Segment, TooLong};
+    fn what_could_change_a_url_is_refused_with_the_reason() {
+        use InvalidOperationName::{Empty, Segment, TooLong};
         for (name, why) in [
             ("", Empty),
-            ("operations/o", Form),
-            ("projects/p/locations/l/operations", Form),
-            ("projects/p/locations/l/operations/o/extra", Form),
-            ("projects/p/locations/l/operations/o:cancel/..", Form),
-            ("/projects/p/operations/o", Form),
+            ("/", Segment),
+            ("/projects/p/operations/o", Segment),
+            ("operations/o/", Segment),
             ("projects//operations/o", Segment),
             ("projects/p/locations/../operations/o", Segment),
             ("projects/p/operations/.", Segment),
+            ("operations/o:cancel/..", Segment),
             ("projects/p/operations/a\nb", Segment),
-            ("Projects/p/operations/o", Form),
+            ("operations/\u{85}", Segment),
         ] {
             assert_eq!(OperationName::parse(name), Err(why), "{name:?}");
         }
-        let long = format!("projects/p/operations/{}", "o".repeat(MAX_BYTES));
-        assert_eq!(OperationName::parse(long), Err(TooLong));
+        assert_eq!(OperationName::parse("o".repeat(MAX_BYTES + 1)), Err(TooLong));
+        assert!(OperationName::parse("o".repeat(MAX_BYTES)).is_ok());
     }
 
     proptest! {

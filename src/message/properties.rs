@@ -8,12 +8,17 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::{
-    CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, OperationName, Outgoing,
-    ReceivedEvent, ResultEvent,
+    CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, OperationName,
+    Outgoing, ReceivedEvent, ResultEvent,
 };
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 
 const LIMIT: usize = 1024 * 1024;
+
+fn names() -> NamePatterns {
+    let texts = ["projects/*/locations/*/operations/*", "projects/*/operations/*"];
+    NamePatterns::new(texts.map(str::to_owned).into()).expect("patterns")
+}
 
 /// The message as it is delivered; AMQP timestamps have whole seconds.
 fn delivered(message: &Outgoing) -> Envelope<'_> {
@@ -198,7 +203,7 @@ proptest! {
         let envelope = Envelope { body: &body, content_type, message_id: message_id.as_deref(), headers, ..Envelope::default() };
         let _ = FollowUp::read(&envelope);
         let _ = ReceivedEvent::read(&envelope);
-        match CancelRequest::read(&envelope, limit) {
+        match CancelRequest::read(&envelope, limit, &names()) {
             Ok(request) => prop_assert!(body.len() <= limit && request.identity.as_str().len() <= 255),
             Err(unusable) => prop_assert!(!unusable.problem.is_empty() && unusable.problem.len() < 500, "{}", unusable.problem),
         }
@@ -207,7 +212,7 @@ proptest! {
     #[test]
     fn a_request_that_is_published_again_is_the_same_request(request in any_request(), now in any_time()) {
         let message = request.to_message(now);
-        let read = CancelRequest::read(&delivered(&message), LIMIT).expect("a request");
+        let read = CancelRequest::read(&delivered(&message), LIMIT, &names()).expect("a request");
         let requested_at = request.requested_at.unwrap_or(now).replace_nanosecond(0).ok();
         let expected = CancelRequest { requested_at, ..request };
         prop_assert!(same(&read, &expected), "{read:?}\n{expected:?}");

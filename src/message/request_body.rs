@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::field::{Field, Place, gather};
 use super::identity::MAX_SHORT_STRING;
+use super::name_patterns::NamePatterns;
 use super::operation_name::{InvalidOperationName, OperationName};
 use super::problem::{FirstProblem, Problem, quoted};
 
@@ -32,14 +33,20 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Reads the request that a JSON object says.
-    pub(super) fn from_json(json: &str, place: Place, problem: &mut FirstProblem) -> Self {
-        let names = ["name", "request_id", "deadline", "timeout", "reason", "requested_by", "context"];
-        let ([name, request_id, deadline, timeout, reason, requested_by, context], result) = gather(json, place, names);
+    /// Reads the request that a JSON object says. Without `names`, any safe name is taken.
+    pub(super) fn from_json(
+        json: &str,
+        place: Place,
+        names: Option<&NamePatterns>,
+        problem: &mut FirstProblem,
+    ) -> Self {
+        let fields = ["name", "request_id", "deadline", "timeout", "reason", "requested_by", "context"];
+        let ([name, request_id, deadline, timeout, reason, requested_by, context], result) =
+            gather(json, place, fields);
         problem.take(result);
         let mut body = Self::default();
         if let Some(name) = name.and_then(|name| problem.take(name.any_text())) {
-            body.set_name(&name, problem);
+            body.set_name(&name, names, problem);
         }
         let mut text = |field: Option<Field<'_>>, limit| {
             let text = field.and_then(|field| problem.take(field.text(limit)));
@@ -56,9 +63,9 @@ impl RequestBody {
     }
 
     /// Reads a request that is nothing but the name.
-    pub(super) fn from_text(text: &str, problem: &mut FirstProblem) -> Self {
+    pub(super) fn from_text(text: &str, names: &NamePatterns, problem: &mut FirstProblem) -> Self {
         let mut body = Self::default();
-        body.set_name(text.trim(), problem);
+        body.set_name(text.trim(), Some(names), problem);
         body
     }
 
@@ -67,8 +74,8 @@ impl RequestBody {
         self.name.as_ref().map(OperationName::as_str).or(self.misnamed.as_deref())
     }
 
-    fn set_name(&mut self, name: &str, problem: &mut FirstProblem) {
-        match OperationName::parse(name) {
+    fn set_name(&mut self, name: &str, names: Option<&NamePatterns>, problem: &mut FirstProblem) {
+        match names.map_or_else(|| OperationName::parse(name), |names| names.parse(name)) {
             Ok(name) => self.name = Some(name),
             Err(why @ InvalidOperationName::Empty) => problem.note(Problem(why.to_string())),
             Err(why) => {

@@ -9,6 +9,7 @@ use super::cloud_event::{self, Attributes, DATA, Data};
 use super::envelope::Envelope;
 use super::field::BODY;
 use super::identity::{Identity, MAX_SHORT_STRING};
+use super::name_patterns::NamePatterns;
 use super::problem::{FirstProblem, Problem};
 use super::request_body::RequestBody;
 use super::trace_context;
@@ -20,9 +21,13 @@ const MAX_SEARCHED: usize = 16 * 1024 * 1024;
 /// The beginning of a reply queue that is no queue: a direct reply.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 
-/// Reads a request; `limit` is the longest body that is accepted.
-pub(super) fn read(envelope: &Envelope<'_>, limit: usize) -> Result<CancelRequest, Box<Unusable>> {
-    let mut reading = Reading::default();
+/// Reads a request; `limit` is the longest body that is accepted, `names` are those of the operations.
+pub(super) fn read(
+    envelope: &Envelope<'_>,
+    limit: usize,
+    names: &NamePatterns,
+) -> Result<CancelRequest, Box<Unusable>> {
+    let mut reading = Reading { names, problem: FirstProblem::default(), event: None, body: RequestBody::default() };
     if envelope.body.len() > limit {
         reading.problem.note(Problem(format!("the body has {} bytes; at most {limit} are read", envelope.body.len())));
     }
@@ -34,14 +39,14 @@ pub(super) fn read(envelope: &Envelope<'_>, limit: usize) -> Result<CancelReques
 }
 
 /// A request, as far as it has been read.
-#[derive(Default)]
-struct Reading {
+struct Reading<'n> {
+    names: &'n NamePatterns,
     problem: FirstProblem,
     event: Option<Attributes>,
     body: RequestBody,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn read(&mut self, envelope: &Envelope<'_>) {
         let text = self.utf8(envelope.body);
         let media_type = cloud_event::media_type(envelope.content_type.unwrap_or_default());
@@ -58,9 +63,9 @@ impl Reading {
         let is_text =
             self.event.as_ref().map_or(media_type.eq_ignore_ascii_case("text/plain"), |event| event.data_is_text);
         self.body = if is_text {
-            RequestBody::from_text(text, &mut self.problem)
+            RequestBody::from_text(text, self.names, &mut self.problem)
         } else {
-            RequestBody::from_json(text, BODY, &mut self.problem)
+            RequestBody::from_json(text, BODY, Some(self.names), &mut self.problem)
         };
     }
 
@@ -85,19 +90,19 @@ impl Reading {
             }
             Data { json: Some(data), base64: None } if is_text => {
                 if let Some(name) = self.problem.take(data.any_text()) {
-                    self.body = RequestBody::from_text(&name, &mut self.problem);
+                    self.body = RequestBody::from_text(&name, self.names, &mut self.problem);
                 }
             }
             Data { json: Some(data), base64: None } => {
-                self.body = RequestBody::from_json(data.raw().get(), DATA, &mut self.problem);
+                self.body = RequestBody::from_json(data.raw().get(), DATA, Some(self.names), &mut self.problem);
             }
             Data { json: None, base64: Some(data) } => {
                 let decoded = data.any_text().ok().and_then(|text| base64::decode(&text));
                 let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
                 let decoded = decoded.ok_or_else(|| data.problem("must be UTF-8 text in base64"));
                 self.body = match self.problem.take(decoded) {
-                    Some(text) if is_text => RequestBody::from_text(&text, &mut self.problem),
-                    Some(text) => RequestBody::from_json(&text, DATA, &mut self.problem),
+                    Some(text) if is_text => RequestBody::from_text(&text, self.names, &mut self.problem),
+                    Some(text) => RequestBody::from_json(&text, DATA, Some(self.names), &mut self.problem),
                     None => RequestBody::default(),
                 };
             }
@@ -108,7 +113,7 @@ impl Reading {
     }
 
     fn finish(self, envelope: &Envelope<'_>) -> Result<CancelRequest, Box<Unusable>> {
-        let Self { problem: FirstProblem(problem), event, body } = self;
+        let Self { problem: FirstProblem(problem), event, body, .. } = self;
         let event = event.unwrap_or_default();
         let identity = identity(&body, event.identity.as_ref(), envelope);
         let properties = Properties::of(envelope, event);

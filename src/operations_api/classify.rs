@@ -15,6 +15,13 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// What a person checks when an answer shows that the host does not know the URL.
 const WRONG_ENDPOINT: &str = "this endpoint does not serve the call; check api.endpoint, api.endpoints and api.version";
 
+/// What a person checks when the host serves the API, but not the operation's location.
+const WRONG_LOCATION: &str =
+    "this endpoint does not serve the operation's location; check api.endpoint, api.endpoints and api.rep_locations";
+
+/// With these words, and the code of any wrong argument, Google's regional hosts refuse what belongs to another host.
+const ANOTHER_HOST: &str = "to find the correct endpoint";
+
 /// The two calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
@@ -46,7 +53,12 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDate
     };
     let rate_limited = envelope.as_ref().is_some_and(|envelope| envelope.rate_limited);
     let kind = if kind == FailureKind::PermissionDenied && rate_limited { FailureKind::RateLimited } else { kind };
+    let another_host = envelope.as_ref().is_some_and(|envelope| envelope.message.contains(ANOTHER_HOST));
+    let kind = if kind == FailureKind::Rejected && another_host { FailureKind::BadEndpoint } else { kind };
     let message = match &envelope {
+        Some(envelope) if kind == FailureKind::BadEndpoint && another_host => {
+            format!("{WRONG_LOCATION}: {}", told(status, envelope))
+        }
         Some(envelope) => told(status, envelope),
         None => bare_message(status, kind, headers, body),
     };
@@ -355,6 +367,25 @@ mod tests {
         assert!(redirect.contains("api.version") && !redirect.contains("s3cret"), "{redirect}");
         let gateway = fails(502, &[], "upstream\r\nconnect error").error.message;
         assert_eq!(gateway, "the API answered 502 Bad Gateway without an error envelope: upstream  connect error");
+    }
+
+    #[test]
+    fn a_host_that_points_to_another_is_a_wrong_endpoint_and_not_a_wrong_request() {
+        let words =
+            "Please refer to https://cloud.google.com/dialogflow/docs/reference/rest to find the correct endpoint.";
+        let body = |name: &str| format!(r#"{{"error":{{"code":400,"message":"{words}","status":"{name}"}}}}"#);
+        let elsewhere = fails(400, &[], &body("INVALID_ARGUMENT"));
+        assert_eq!((elsewhere.kind, elsewhere.error.code), (Kind::BadEndpoint, Some(3)));
+        assert_eq!(
+            elsewhere.error.message,
+            format!(
+                "this endpoint does not serve the operation's location; check api.endpoint, api.endpoints and \
+                 api.rep_locations: the API answered 400 INVALID_ARGUMENT: {words}"
+            )
+        );
+        assert_eq!(fails(400, &[], &body("FAILED_PRECONDITION")).kind, Kind::FailedPrecondition);
+        assert_eq!(fails(404, &[], &body("NOT_FOUND")).kind, Kind::NotFound);
+        assert_eq!(fails(400, &[], &envelope(400, "INVALID_ARGUMENT")).kind, Kind::Rejected);
     }
 
     #[test]

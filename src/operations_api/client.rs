@@ -2,7 +2,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Response, redirect};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
@@ -11,10 +11,11 @@ use super::auth::{AuthError, Authorization, Source};
 use super::body::{drain, read_body};
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, Target};
+use super::tls::{TlsError, TlsFiles};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
-use crate::settings;
+use crate::settings::{self, CancelBody};
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.
 const ERROR_LIMIT: usize = 64 * 1024;
@@ -47,6 +48,7 @@ pub struct Client {
     /// go over http to this machine may go nowhere else.
     loopback: reqwest::Client,
     endpoints: Endpoints,
+    cancel_body: CancelBody,
     credentials: Source,
     connect_timeout: Duration,
     call_timeout: Duration,
@@ -59,6 +61,9 @@ pub enum ClientError {
     /// The TLS library or the system's certificates.
     #[error("set up the HTTP client: {0}")]
     Setup(String),
+    /// A file with certificates or a key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An endpoint that is none.
     #[error("use the setting {setting}: it must be of the form https://host or https://host:port, without a path")]
     Endpoint {
@@ -81,13 +86,13 @@ enum CallError {
     CredentialsTimeout(Duration),
     #[error("no connection to {host} within {timeout:?} (api.connect_timeout)")]
     ConnectTimeout { host: String, timeout: Duration },
-    #[error("no connection to {host}: {cause}")]
-    Connect { host: String, cause: String },
+    #[error("no connection to {host}: {cause}; {}", remedy(cause, setting))]
+    Connect { host: String, cause: String, setting: &'static str },
     #[error("no answer from {host} within {timeout:?} (api.call_timeout)")]
     AnswerTimeout { host: String, timeout: Duration },
     #[error("the answer from {host} had not ended after {timeout:?} (api.call_timeout)")]
     BodyTimeout { host: String, timeout: Duration },
-    #[error("the connection to {host} failed before the answer had ended: {cause}")]
+    #[error("the connection to {host} failed before the answer had ended: {cause}{}", missing_certificate(cause))]
     Broken { host: String, cause: String },
 }
 
@@ -109,11 +114,13 @@ impl Client {
     pub fn new(settings: &settings::Api) -> Result<Self, ClientError> {
         let endpoints =
             Endpoints::new(settings).map_err(|InvalidEndpoint(setting)| ClientError::Endpoint { setting })?;
+        let tls = TlsFiles::read(settings)?;
         let setup = |error: reqwest::Error| ClientError::Setup(causes(&error));
         Ok(Self {
-            http: http(settings).build().map_err(setup)?,
-            loopback: http(settings).no_proxy().build().map_err(setup)?,
+            http: tls.clone().apply(http(settings)).build().map_err(setup)?,
+            loopback: tls.apply(http(settings)).no_proxy().build().map_err(setup)?,
             endpoints,
+            cancel_body: settings.cancel_body,
             credentials: Source::new(&settings.credentials).ok_or(ClientError::NoTokenFile)?,
             connect_timeout: *settings.connect_timeout,
             call_timeout: (*settings.call_timeout).min(LONGEST_CALL),
@@ -177,18 +184,38 @@ impl Client {
         deadline: Instant,
     ) -> Result<Response, CallError> {
         let http = if target.loopback { &self.loopback } else { &self.http };
-        let sent = http.execute(request(call, target.url.clone(), authorization));
+        let sent = http.execute(self.request(call, target.url.clone(), authorization));
         match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
                 Err(CallError::ConnectTimeout { host: target.host(), timeout: self.connect_timeout })
             }
             Ok(Err(error)) if error.is_connect() => {
-                Err(CallError::Connect { host: target.host(), cause: causes(&error) })
+                Err(CallError::Connect { host: target.host(), cause: causes(&error), setting: target.setting })
             }
             Ok(Err(error)) => Err(CallError::Broken { host: target.host(), cause: causes(&error) }),
             Err(_) => Err(CallError::AnswerTimeout { host: target.host(), timeout: self.call_timeout }),
         }
+    }
+
+    fn request(&self, call: Call, url: url::Url, authorization: Option<&Authorization>) -> Request {
+        let mut request = Request::new(if call == Call::Cancel { Method::POST } else { Method::GET }, url);
+        let headers = request.headers_mut();
+        if let Some(authorization) = authorization {
+            authorization.add_to(headers);
+        }
+        match (call, self.cancel_body) {
+            (Call::Get, _) => {}
+            // Of itself, no length is sent for a request without a body, and Google answers that with 411.
+            (Call::Cancel, CancelBody::None) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            (Call::Cancel, CancelBody::EmptyObject) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                *request.body_mut() = Some("{}".into());
+            }
+        }
+        request
     }
 
     /// Reads no more of the answer than its kind allows, and says what it means.
@@ -243,22 +270,6 @@ fn http(settings: &settings::Api) -> reqwest::ClientBuilder {
         .http2_keep_alive_timeout(SIGN_OF_LIFE)
 }
 
-fn request(call: Call, url: url::Url, authorization: Option<&Authorization>) -> Request {
-    let mut request = match call {
-        Call::Cancel => {
-            let mut post = Request::new(Method::POST, url);
-            // Of itself, no length is sent for a request without a body, and Google answers that with 411.
-            post.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            post
-        }
-        Call::Get => Request::new(Method::GET, url),
-    };
-    if let Some(authorization) = authorization {
-        authorization.add_to(request.headers_mut());
-    }
-    request
-}
-
 impl CallError {
     fn into_failure(self) -> Failure {
         let kind = match &self {
@@ -292,6 +303,26 @@ fn causes(error: &reqwest::Error) -> String {
         next = cause.source();
     }
     if told.is_empty() { "the HTTP library gave no reason".to_owned() } else { told }
+}
+
+/// What to do about a host that cannot be reached.
+fn remedy(cause: &str, setting: &str) -> String {
+    if cause.contains("UnknownIssuer") {
+        "if its certificate is right, name its CA in api.ca_file".to_owned()
+    } else if cause.contains("tunnel error") {
+        "the proxy comes from HTTPS_PROXY or ALL_PROXY in the environment, and NO_PROXY names hosts to be called without it".to_owned()
+    } else {
+        format!("the host comes from {setting}")
+    }
+}
+
+/// What to do about a connection that broke. In TLS 1.3 a client is told only afterwards that its certificate was missed.
+fn missing_certificate(cause: &str) -> &'static str {
+    if cause.contains("CertificateRequired") {
+        "; it wants a client certificate: set api.client_certificate_file and api.client_key_file"
+    } else {
+        ""
+    }
 }
 
 /// For the dates of `Retry-After`.

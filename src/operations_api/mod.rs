@@ -8,6 +8,7 @@
 //! | `client` | one call: deadline, connection, failure |
 //! | `body` | bounded reading |
 //! | `endpoints` | location → host, name → URL |
+//! | `tls` | certificates and keys from files |
 //! | `auth` | where the bearer token comes from |
 //! | `classify` | status, headers and body → [`Reply`], pure |
 //! | `wire` | the JSON and header forms that answers are written in |
@@ -23,6 +24,8 @@ mod client;
 mod endpoints;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
 pub use client::{Client, ClientError, Operations};
+pub use tls::TlsError;

@@ -11,7 +11,7 @@ mod values;
 mod worker;
 
 pub use amqp::{Amqp, OwnNames, Topology, Uris};
-pub use api::{Api, Credentials, CredentialsKind};
+pub use api::{Api, CancelBody, Credentials, CredentialsKind};
 pub use load::{DEFAULTS, ENV_PREFIX, Effective, Loaded, SettingsError, load, redacted};
 pub use pacing::{Polling, Retry};
 pub use values::{Span, Spans};

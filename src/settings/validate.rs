@@ -67,11 +67,32 @@ fn api(api: &Api) -> Result<(), SettingsError> {
     let label = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
+    let region = |text: &String| text == "*" || label(text);
     require(label(&api.service), "api.service", "it must be a host name's label, such as \"dialogflow\"")?;
     require(
         !api.version.is_empty() && api.version.bytes().all(|b| b.is_ascii_alphanumeric()),
         "api.version",
         "it must be one path segment such as \"v2beta1\"",
+    )?;
+    require(
+        api.rep_locations.iter().all(region),
+        "api.rep_locations",
+        "it must be a list of locations such as \"us\", or [\"*\"] for every region",
+    )?;
+    require(
+        api.client_certificate_file.is_some() || api.client_key_file.is_none(),
+        "api.client_certificate_file",
+        "it must name the certificate that belongs to the key of api.client_key_file",
+    )?;
+    require(
+        api.client_key_file.is_some() || api.client_certificate_file.is_none(),
+        "api.client_key_file",
+        "it must name the private key that belongs to api.client_certificate_file",
+    )?;
+    require(
+        !api.mtls || api.client_certificate_file.is_some(),
+        "api.mtls",
+        "Google's mTLS hosts want a client certificate: set api.client_certificate_file and api.client_key_file",
     )?;
     let with_token = api.credentials.kind != CredentialsKind::None;
     if let Some(endpoint) = &api.endpoint {

@@ -14,7 +14,8 @@ use super::pursue::pursue;
 use crate::broker::{Delivery, Ladder, Source};
 use crate::cancellation::{Conclusion, Outcome, Policy, Progress, Reason};
 use crate::message::{
-    CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, ResultEvent, UnreadableFollowUp, Unusable,
+    CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
+    UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
 
@@ -27,6 +28,8 @@ pub(super) struct Handler<O> {
     pub(super) format: EventFormat,
     pub(super) default_timeout: Duration,
     pub(super) request_limit: usize,
+    /// What the requests' operations may be called.
+    pub(super) names: NamePatterns,
     pub(super) keep_failed: bool,
     pub(super) inline_wait: Duration,
     pub(super) inline_slots: Arc<Semaphore>,
@@ -45,7 +48,7 @@ impl<O: Operations> Handler<O> {
         }
         let envelope = delivery.envelope();
         match delivery.source() {
-            Source::Requests => match CancelRequest::read(&envelope, self.request_limit) {
+            Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
                 Ok(request) => {
                     let first_seen = now();
                     let deadline = request.deadline_from(first_seen, self.default_timeout);

@@ -29,3 +29,29 @@ pub async fn pursue<O: Operations, P: Patience>(
         (progress, step) = next_step(progress, reply, now(), dice(), policy);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancellation::{Outcome, Reason};
+    use crate::message::{Envelope, FollowUp};
+    use crate::operations_api::Client;
+    use crate::settings;
+    use crate::worker::{Unlimited, policy};
+
+    #[tokio::test]
+    async fn a_follow_up_of_a_worker_with_other_patterns_is_answered_without_a_call() {
+        let body = include_bytes!("../../tests/golden/follow_up/v1-polling.body.json");
+        let FollowUp { request, mut progress } =
+            FollowUp::read(&Envelope { body, ..Envelope::default() }).expect("readable, whatever the patterns");
+        progress.deadline = now() + time::Duration::HOUR;
+        let overrides = [("api.names", "operations/**".to_owned()), ("api.endpoint", "http://127.0.0.1:9".to_owned())];
+        let settings = settings::load(&[], &overrides).expect("valid").settings;
+        let client = Client::new(&settings.api).expect("a client");
+        let policy = policy(&settings).expect("a policy");
+        let (_, Ok(conclusion)) = pursue(&client, &request.name, progress, &policy, Unlimited).await;
+        assert_eq!(conclusion.outcome, Outcome::Failed(Reason::BadEndpoint));
+        let message = conclusion.error.expect("told").message;
+        assert_eq!(message, "the operation's name is not of the form operations/** (api.names)");
+    }
+}

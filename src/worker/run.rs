@@ -149,6 +149,7 @@ fn handler<O>(
         },
         default_timeout: *settings.worker.default_timeout,
         request_limit: usize::try_from(settings.worker.request_limit.as_u64()).unwrap_or(usize::MAX),
+        names: settings.api.names.clone(),
         keep_failed: settings.worker.keep_failed,
         inline_wait: *settings.worker.inline_wait,
         inline_slots: Arc::new(Semaphore::new(settings.worker.inline_slots)),

@@ -21,6 +21,7 @@ mod broker_setup;
 mod broker_topology;
 mod command_line;
 mod credentials;
+mod endpoints;
 mod endurance;
 mod harness;
 mod messages;

@@ -4,10 +4,14 @@
 
 mod amqp;
 mod broker;
+mod certificates;
 mod port;
 mod process;
+mod tls_server;
 
 pub use amqp::{Amqp, persistent};
 pub use broker::Broker;
+pub use certificates::Certificates;
 pub use port::free_port;
 pub use process::Process;
+pub use tls_server::{ConnectProxy, TlsServer};

@@ -29,6 +29,24 @@ async fn a_cancel_carries_the_length_zero_and_no_byte_of_body() {
 }
 
 #[tokio::test]
+async fn where_the_service_wants_a_body_a_cancel_carries_an_empty_object_and_a_get_nothing() {
+    let server = Server::start(|_| Act::Close("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".into())).await;
+    let mut settings = settings(&server);
+    settings.cancel_body = CancelBody::EmptyObject;
+    let client = Client::new(&settings).expect("a client");
+    assert!(matches!(client.cancel(&name()).await, Reply::Accepted));
+    assert!(matches!(client.get(&name()).await, Reply::Operation(_)));
+    let requests = server.requests();
+    let (head, body) = requests[0].split_once("\r\n\r\n").expect("a head");
+    let headers: Vec<String> = head.lines().skip(1).map(str::to_lowercase).collect();
+    for header in ["content-length: 2", "content-type: application/json"] {
+        assert!(headers.iter().any(|found| found == header), "{headers:?}");
+    }
+    assert_eq!(body, "{}");
+    assert!(!requests[1].to_lowercase().contains("content-"), "{}", requests[1]);
+}
+
+#[tokio::test]
 async fn a_get_reads_the_operation_and_keeps_it_whole() {
     let body = r#"{"name":"projects/p/locations/us-central1/operations/o","metadata":{"@type":"x"},"done":true,"error":{"code":1}}"#;
     let server = Server::start(move |_| ok(body)).await;
@@ -91,6 +109,17 @@ async fn a_location_without_an_endpoint_is_answered_without_a_call() {
     assert_eq!(failure.kind, FailureKind::BadEndpoint);
     let message = failure.error.message;
     assert!(message.contains("evil.example.com#") && message.contains("api.endpoints"), "{message}");
+}
+
+#[tokio::test]
+async fn a_name_that_the_settings_do_not_admit_is_answered_without_a_call() {
+    let server = Server::start(|_| ok("{}")).await;
+    let name = OperationName::parse("projects/p/locations/l/models/m/operations/o").expect("a safe name");
+    for failure in [failure(client(&server).cancel(&name).await), failure(client(&server).get(&name).await)] {
+        assert_eq!(failure.kind, FailureKind::BadEndpoint);
+        assert!(failure.error.message.ends_with("projects/*/operations/* (api.names)"), "{}", failure.error.message);
+    }
+    assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 mod calls;
 mod credentials;
+mod endpoints;
 mod limits;
+mod profiles;
 mod server;
 
 use std::collections::BTreeMap;
@@ -13,8 +15,8 @@ use bytesize::ByteSize;
 
 use super::Client;
 use crate::cancellation::{Failure, Reply};
-use crate::message::OperationName;
-use crate::settings::{self, CredentialsKind, Span};
+use crate::message::{NamePatterns, OperationName};
+use crate::settings::{self, CancelBody, CredentialsKind, Span};
 
 /// `[api]` as it is built in, whatever the environment says.
 pub(super) fn api() -> settings::Api {
@@ -22,7 +24,14 @@ pub(super) fn api() -> settings::Api {
         service: "dialogflow".into(),
         version: "v2beta1".into(),
         endpoint: None,
-        endpoints: BTreeMap::from([("us".into(), "https://dialogflow.us.rep.googleapis.com".into())]),
+        endpoints: BTreeMap::new(),
+        rep_locations: vec!["us".into()],
+        names: names(&["projects/*/locations/*/operations/*", "projects/*/operations/*"]),
+        cancel_body: CancelBody::None,
+        mtls: false,
+        client_certificate_file: None,
+        client_key_file: None,
+        ca_file: None,
         connect_timeout: Span(Duration::from_secs(5)),
         call_timeout: Span(Duration::from_secs(15)),
         response_limit: ByteSize::mib(1),
@@ -34,6 +43,10 @@ pub(super) fn api() -> settings::Api {
             quota_project: None,
         },
     }
+}
+
+pub(super) fn names(patterns: &[&str]) -> NamePatterns {
+    NamePatterns::new(patterns.iter().map(|text| (*text).to_owned()).collect()).expect("patterns")
 }
 
 /// Settings for a server of this test.
