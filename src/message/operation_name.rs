@@ -59,6 +59,12 @@ impl OperationName {
         &self.0
     }
 
+    /// The project.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or_default()
+    }
+
     /// The location, if the name has one.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
@@ -106,7 +112,7 @@ mod tests {
     #[test]
     fn both_forms_are_names_and_tell_their_location() {
         let with = OperationName::parse("projects/p/locations/us-central1/operations/o").expect("a name");
-        assert_eq!(with.location(), Some("us-central1"));
+        assert_eq!((with.project(), with.location()), ("p", Some("us-central1")));
         let without = OperationName::parse("projects/p/operations/o").expect("a name");
         assert_eq!(without.location(), None);
     }

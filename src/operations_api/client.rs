@@ -14,6 +14,7 @@ use super::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, Target};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
+use crate::retry::Key;
 use crate::settings::{self, CredentialsKind};
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.
@@ -37,6 +38,11 @@ pub trait Operations: Send + Sync + 'static {
 
     /// `GET {endpoint}/{version}/{name}`: the operation as it is now, or why it is not known.
     fn get(&self, name: &OperationName) -> impl Future<Output = Reply> + Send;
+
+    /// Which endpoint serves the operation, for its circuit breaker and rate limit. None: no call will be made at all.
+    fn endpoint(&self, name: &OperationName) -> Option<Key> {
+        Some(Key::of(name.location().unwrap_or_default()))
+    }
 }
 
 /// The real API, over HTTP. Share it by `Arc`: it holds the connections.
@@ -98,6 +104,10 @@ impl Operations for Client {
 
     async fn get(&self, name: &OperationName) -> Reply {
         self.call(Call::Get, name).await
+    }
+
+    fn endpoint(&self, name: &OperationName) -> Option<Key> {
+        self.endpoints.key(name)
     }
 }
 

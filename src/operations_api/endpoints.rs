@@ -6,6 +6,7 @@ use url::{Host, Url};
 use super::classify::Call;
 use super::wire::words;
 use crate::message::OperationName;
+use crate::retry::Key;
 use crate::settings;
 
 /// What HTTP transcoding leaves alone within a segment, and the `/` between segments: an [`OperationName`]'s segments
@@ -40,6 +41,8 @@ enum Rule {
 struct Base {
     /// `https://host/version/`.
     text: String,
+    /// Of the text: locations with one endpoint share its circuit breaker and rate limit.
+    key: Key,
     loopback: bool,
 }
 
@@ -103,6 +106,16 @@ impl Endpoints {
         let url = Url::parse(&text).map_err(|_| no_endpoint())?;
         Ok(Target { url, loopback })
     }
+
+    /// Which endpoint that is; none where there is no endpoint.
+    pub(super) fn key(&self, name: &OperationName) -> Option<Key> {
+        let location = name.location().unwrap_or(GLOBAL);
+        match (self.by_location.get(location), &self.rule) {
+            (Some(base), _) | (None, Rule::Everywhere(base)) => Some(base.key),
+            (None, Rule::ByRegion { global: Some(base), .. }) if location == GLOBAL => Some(base.key),
+            (None, Rule::ByRegion { .. }) => is_region(location).then(|| Key::of(location)),
+        }
+    }
 }
 
 fn by_location(endpoints: &BTreeMap<String, String>, version: &str) -> Result<HashMap<String, Base>, InvalidEndpoint> {
@@ -149,7 +162,8 @@ impl Base {
             Host::Ipv6(address) => address.is_loopback(),
             Host::Domain(name) => name == "localhost",
         };
-        Some(Self { text: format!("{url}{version}/"), loopback })
+        let text = format!("{url}{version}/");
+        Some(Self { key: Key::of(&text), text, loopback })
     }
 }
 

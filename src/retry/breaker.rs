@@ -107,9 +107,10 @@ impl Breaker {
             return Verdict::Probe;
         }
         let soon = open.next_probe.max(now + SCOUT_SPACING);
-        let place = open.scouts.place(soon, SCOUT_SPACING, soon + SCOUT_REACH).or_else(|| {
-            open.crowd.place(soon + SCOUT_REACH, CROWD_SPACING, now + LONGEST_WAIT)
-        });
+        let place = open
+            .scouts
+            .place(soon, SCOUT_SPACING, soon + SCOUT_REACH)
+            .or_else(|| open.crowd.place(soon + SCOUT_REACH, CROWD_SPACING, now + LONGEST_WAIT));
         Verdict::Wait(place.map_or(LONGEST_WAIT, |place| place.saturating_duration_since(now)))
     }
 
@@ -153,7 +154,7 @@ impl Breaker {
         self.failures = 0;
         self.unanswered = 0;
         self.heard = Some(now);
-        self.slowest = now.saturating_duration_since(began).max(self.slowest.mul_f64(0.99));
+        self.slowest = now.saturating_duration_since(began).max(self.slowest.mul_f64(0.9));
         self.open.take().map(|_| Change::Closed)
     }
 
@@ -172,8 +173,7 @@ impl Breaker {
             Some(_) => None,
             None if self.failures >= self.policy.failures => {
                 let next_probe = now + self.policy.probe_interval;
-                self.open =
-                    Some(Open { probing: false, next_probe, scouts: Line::default(), crowd: Line::default() });
+                self.open = Some(Open { probing: false, next_probe, scouts: Line::default(), crowd: Line::default() });
                 Some(Change::Opened)
             }
             None => None,

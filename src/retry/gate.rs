@@ -127,9 +127,9 @@ impl Gate {
     fn ticket(&mut self, endpoint: Key, project: Option<Key>, now: Instant) -> Ticket {
         let policy = self.policy;
         let endpoint = self.endpoints.seat(endpoint, now, || Endpoint::new(&policy, now));
-        let project = project.zip(policy.project).map(|(project, limit)| {
-            self.projects.seat(project, now, || Some(RateLimit::new(limit, now)))
-        });
+        let project = project
+            .zip(policy.project)
+            .map(|(project, limit)| self.projects.seat(project, now, || Some(RateLimit::new(limit, now))));
         Ticket { endpoint, project, probe: false, began: now }
     }
 
@@ -151,7 +151,10 @@ impl Gate {
 
 impl Endpoint {
     fn new(policy: &GatePolicy, now: Instant) -> Self {
-        Self { breaker: policy.breaker.map(Breaker::new), limit: policy.endpoint.map(|limit| RateLimit::new(limit, now)) }
+        Self {
+            breaker: policy.breaker.map(Breaker::new),
+            limit: policy.endpoint.map(|limit| RateLimit::new(limit, now)),
+        }
     }
 }
 

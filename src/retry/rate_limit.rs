@@ -166,7 +166,14 @@ mod tests {
     fn the_burst_goes_at_once_and_then_the_rate() {
         let begin = begin();
         let mut limit = RateLimit::new(policy(50.0, 10.0), begin);
-        let at_once = (0..20).filter(|_| limit.is_ready(begin) && { limit.take(begin); true }).count();
+        let at_once = (0..20)
+            .filter(|_| {
+                limit.is_ready(begin) && {
+                    limit.take(begin);
+                    true
+                }
+            })
+            .count();
         assert_eq!(at_once, 10);
         assert_eq!(calls(&mut limit, begin, 0, 10), 499);
     }
