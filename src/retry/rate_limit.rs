@@ -85,7 +85,9 @@ impl RateLimit {
         self.count(now);
         let missing = Duration::from_secs_f64((1.0 - self.tokens).max(0.0) / self.rate);
         let earliest = self.counted.max(now) + missing;
-        let spacing = Duration::from_secs_f64(1.0 / self.rate);
+        // At the full rate, even when that was cut: whoever comes too early asks again, but a rate that rises while all
+        // are away would go unused.
+        let spacing = Duration::from_secs_f64(1.0 / self.policy.per_second);
         match self.line.place(earliest, spacing, now + LONGEST_TURN) {
             Some(place) => place.saturating_duration_since(now),
             None => LONGEST_TURN.mul_f64(0.5 + 0.5 * dice.clamp(0.0, 1.0)),

@@ -10,3 +10,5 @@ mod broker_session;
 mod broker_setup;
 mod broker_topology;
 mod harness;
+mod pacing;
+mod pacing_scene;
