@@ -163,6 +163,11 @@ began() {
   echo "$!" >"$1"
   children+=("$!")
   disown
+  # It is this node's, as far as anybody can tell, once it has become what it was begun for: a while on a busy machine.
+  local end=$((SECONDS + 10))
+  until process_in "$1" >/dev/null || ! kill -0 "$!" 2>/dev/null || ((SECONDS >= end)); do
+    sleep 0.02
+  done
 }
 
 # --- The node's settings -------------------------------------------------------------------------------------

@@ -61,6 +61,23 @@ impl Ladder {
             _ => &self.levels[shorter.saturating_sub(1)],
         }
     }
+
+    /// Where to begin a wait of which the rest can follow: the largest level that is not longer, but always a level.
+    #[must_use]
+    pub fn level_within(&self, wait: Duration) -> &Level {
+        let within = self.levels.partition_point(|level| level.ttl <= wait);
+        &self.levels[within.saturating_sub(1)]
+    }
+
+    /// Where to wait for about `wait`, ending no later than `latest` from now where there is such a level: one of the
+    /// levels around it, chosen by `dice` from 0 to 1 so that the mean is right and those who came together part.
+    #[must_use]
+    pub fn level_around(&self, wait: Duration, latest: Duration, dice: f64) -> &Level {
+        let (below, above) = (self.level_within(wait.min(latest)), self.level_for(wait, latest));
+        let distance = above.ttl.saturating_sub(below.ttl);
+        let share = wait.saturating_sub(below.ttl).as_secs_f64() / distance.as_secs_f64().max(f64::MIN_POSITIVE);
+        if dice < share { above } else { below }
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +110,30 @@ mod tests {
             (1, 0, "1s"), // nothing fits: the smallest
         ] {
             assert_eq!(ladder().level_for(secs(wait), secs(latest)).label(), label, "{wait} s, at most {latest} s");
+        }
+    }
+
+    #[test]
+    fn a_wait_whose_rest_can_follow_begins_at_a_level_that_is_not_longer() {
+        for (wait, label) in [(0, "1s"), (1, "1s"), (4, "2s"), (59, "5s"), (400, "5m")] {
+            assert_eq!(ladder().level_within(secs(wait)).label(), label, "{wait} s");
+        }
+    }
+
+    #[test]
+    fn a_rough_wait_takes_one_of_the_levels_around_it_and_is_right_in_the_mean() {
+        for (wait, latest, dice, label) in [
+            (20, 3600, 0.2, "1m"),
+            (20, 3600, 0.3, "5s"), // 20 s are 15/55 of the way from 5 s to 1 m
+            (20, 30, 0.2, "5s"),
+            (5, 3600, 0.0, "5s"),
+            (0, 3600, 0.0, "1s"),
+            (900, 3600, 0.5, "5m"),
+            (900, 0, 0.5, "1s"),
+        ] {
+            let ladder = ladder();
+            let level = ladder.level_around(secs(wait), secs(latest), dice);
+            assert_eq!(level.label(), label, "{wait} s, at most {latest} s, {dice}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::main::{runtime, start_logging};
 use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
-use crate::worker::{Unlimited, now, policy, pursue};
+use crate::worker::{Gatekeeper, Unlimited, now, policy, pursue};
 
 /// `cancel`: the worker's own pursuit, without a broker.
 pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
@@ -23,6 +23,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
     let names = command.names.read(&settings.api.names)?;
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,
+        gatekeeper: Gatekeeper::new(settings.gate()),
         policy: policy(&settings).context("failed to start")?,
         timeout: command.timeout.unwrap_or(*settings.worker.default_timeout),
     };
@@ -37,6 +38,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
 /// What every operation's pursuit shares.
 struct Job {
     client: Client,
+    gatekeeper: Gatekeeper,
     policy: Policy,
     timeout: Duration,
 }
@@ -65,7 +67,7 @@ async fn cancel_one(job: &Job, name: &OperationName) -> (Exit, Vec<u8>) {
     let begun = now();
     let timeout = time::Duration::try_from(job.timeout).unwrap_or(time::Duration::MAX);
     let progress = Progress::new(begun, begun.saturating_add(timeout));
-    let (progress, Ok(conclusion)) = pursue(&job.client, name, progress, &job.policy, Unlimited).await;
+    let (progress, Ok(conclusion)) = pursue(&job.client, &job.gatekeeper, name, progress, &job.policy, Unlimited).await;
     let request = CancelRequest::new(name.clone(), None);
     let line = ResultEvent::concluded(&request, &progress, &conclusion, now()).data();
     (conclusion.outcome.into(), line)

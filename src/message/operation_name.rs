@@ -53,6 +53,13 @@ impl OperationName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The project; empty where the name does not begin with one.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        let project = self.0.strip_prefix("projects/").and_then(|rest| rest.split('/').next());
+        project.unwrap_or_default()
+    }
 }
 
 /// What is wrong with a name whatever it is made of.
@@ -89,6 +96,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_project_is_what_the_name_begins_with() {
+        let project = |name: &str| OperationName::parse(name).expect("a name").project().to_owned();
+        assert_eq!(project("projects/p/locations/us-central1/operations/o"), "p");
+        assert_eq!(project("operations/o"), "");
+    }
 
     #[test]
     fn what_could_change_a_url_is_refused_with_the_reason() {

@@ -15,6 +15,7 @@ use super::tls::{TlsError, TlsFiles};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
+use crate::retry::Key;
 use crate::settings::{self, CancelBody};
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.
@@ -38,6 +39,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// `GET {endpoint}/{version}/{name}`: the operation as it is now, or why it is not known.
     fn get(&self, name: &OperationName) -> impl Future<Output = Reply> + Send;
+
+    /// Which endpoint serves the operation, for its circuit breaker and rate limit. None: no call will be made at all.
+    fn endpoint(&self, name: &OperationName) -> Option<Key>;
 }
 
 /// The real API, over HTTP. Share it by `Arc`: it holds the connections.
@@ -103,6 +107,10 @@ impl Operations for Client {
 
     async fn get(&self, name: &OperationName) -> Reply {
         self.call(Call::Get, name).await
+    }
+
+    fn endpoint(&self, name: &OperationName) -> Option<Key> {
+        self.endpoints.key(name)
     }
 }
 

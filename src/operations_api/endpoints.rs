@@ -6,6 +6,7 @@ use url::{Host, Url};
 use super::classify::Call;
 use super::wire::words;
 use crate::message::{NamePatterns, NotAdmitted, OperationName};
+use crate::retry::Key;
 use crate::settings;
 
 /// What HTTP transcoding leaves alone within a segment, and the `/` between segments: an [`OperationName`]'s segments
@@ -113,6 +114,15 @@ impl Endpoints {
         }
         let url = Url::parse(&text).map_err(|_| no_endpoint(location))?;
         Ok(Target { url, loopback, setting })
+    }
+
+    /// Which endpoint that is, for its circuit breaker and rate limit: locations with one endpoint share them. None where
+    /// there is no endpoint.
+    pub(super) fn key(&self, name: &OperationName) -> Option<Key> {
+        let location = self.names.locate(name).ok()?.unwrap_or(GLOBAL);
+        let mut text = String::with_capacity(128);
+        self.base(location, &mut text).ok()?;
+        Some(Key::of(&text))
     }
 
     /// Writes everything before the name, and tells whether the host is this machine and which setting it comes from.

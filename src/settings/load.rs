@@ -239,6 +239,8 @@ mod tests {
             ("CANCEL_WORKER__API__ENDPOINT", "dialogflow.googleapis.com", &["api.endpoint", "https://"]),
             ("CANCEL_WORKER__API__CREDENTIALS__KIND", "token_file", &["api.credentials.token_file"]),
             ("CANCEL_WORKER__RETRY__MULTIPLIER", "0.5", &["retry", "multiplier"]),
+            ("CANCEL_WORKER__RATE_LIMIT__PER_SECOND", "-1", &["rate_limit.per_second", "0 for no limit"]),
+            ("CANCEL_WORKER__BREAKER__SILENCE", "0s", &["breaker.silence", "100ms"]),
             ("CANCEL_WORKER__EVENTS__MODE", "xml", &["events.mode", "structured"]),
             ("CANCEL_WORKER__LOG__FILTER", "info,=x=", &["log.filter"]),
         ] {

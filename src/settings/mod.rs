@@ -13,6 +13,6 @@ mod worker;
 pub use amqp::{Amqp, OwnNames, Topology, Uris};
 pub use api::{Api, CancelBody, Credentials, CredentialsKind};
 pub use load::{DEFAULTS, ENV_PREFIX, Effective, Loaded, SettingsError, load, redacted};
-pub use pacing::{Polling, Retry};
+pub use pacing::{Breaker, Polling, RateLimit, Retry};
 pub use values::{Span, Spans};
 pub use worker::{EventMode, Events, Log, LogFormat, Runtime, Settings, Worker};

@@ -1,7 +1,8 @@
 use serde::Deserialize;
 
 use super::values::Span;
-use crate::retry::{Intervals, InvalidIntervals};
+use super::worker::Settings;
+use crate::retry::{BreakerPolicy, GatePolicy, Intervals, InvalidIntervals, RatePolicy};
 
 /// `[retry]`: after transient failures.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,5 +51,58 @@ impl Polling {
     /// Says which number makes no sense.
     pub fn intervals(&self) -> Result<Intervals, InvalidIntervals> {
         Intervals::new(*self.initial, self.multiplier, *self.max, self.jitter)
+    }
+}
+
+/// `[rate_limit]`: how many calls this process makes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Calls a second to each endpoint; 0 is no limit.
+    pub per_second: f64,
+    /// Calls to an endpoint at once after a pause.
+    pub burst: u32,
+    /// Calls a second for each project; 0 is no limit.
+    pub project_per_second: f64,
+    /// Calls for a project at once after a pause.
+    pub project_burst: u32,
+    /// Whether "too many requests" answers slow calls down further.
+    pub adaptive: bool,
+}
+
+/// `[breaker]`: when an endpoint is unavailable.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// Whether there is one for each endpoint.
+    pub enabled: bool,
+    /// Calls in a row that must fail for it to open.
+    pub failures: u32,
+    /// From the beginning of one probe to that of the next.
+    pub probe_interval: Span,
+    /// How long an endpoint may answer nobody.
+    pub silence: Span,
+}
+
+impl RateLimit {
+    fn policy(&self, per_second: f64, burst: u32) -> Option<RatePolicy> {
+        (per_second > 0.0).then(|| RatePolicy { per_second, burst: f64::from(burst), adaptive: self.adaptive })
+    }
+}
+
+impl Settings {
+    /// Circuit breaker and rate limits, as far as they are in force.
+    #[must_use]
+    pub fn gate(&self) -> GatePolicy {
+        let (limit, breaker) = (&self.rate_limit, &self.breaker);
+        GatePolicy {
+            breaker: breaker.enabled.then(|| BreakerPolicy {
+                failures: breaker.failures,
+                probe_interval: *breaker.probe_interval,
+                silence: *breaker.silence,
+            }),
+            endpoint: limit.policy(limit.per_second, limit.burst),
+            project: limit.policy(limit.project_per_second, limit.project_burst),
+        }
     }
 }

@@ -14,6 +14,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     api(&settings.api)?;
     settings.retry.intervals().map_err(|error| invalid("retry", error.to_string()))?;
     settings.polling.intervals().map_err(|error| invalid("polling", error.to_string()))?;
+    pacing(settings)?;
     worker(settings)
 }
 
@@ -147,6 +148,20 @@ fn check_endpoint(setting: &'static str, endpoint: &str, with_token: bool) -> Re
         return Err(invalid(setting, problem));
     }
     Ok(())
+}
+
+fn pacing(settings: &Settings) -> Result<(), SettingsError> {
+    let (limit, breaker) = (&settings.rate_limit, &settings.breaker);
+    let rate = "it must be from 0.01 to 100000 calls a second, or 0 for no limit";
+    let sensible = |rate: f64| rate == 0.0 || (0.01..=100_000.0).contains(&rate);
+    require(sensible(limit.per_second), "rate_limit.per_second", rate)?;
+    require(sensible(limit.project_per_second), "rate_limit.project_per_second", rate)?;
+    require(limit.burst >= 1, "rate_limit.burst", "it must be at least 1")?;
+    require(limit.project_burst >= 1, "rate_limit.project_burst", "it must be at least 1")?;
+    require(breaker.failures >= 1, "breaker.failures", "it must be at least 1")?;
+    let spans = Duration::from_millis(100)..=Duration::from_mins(5);
+    require(spans.contains(&*breaker.probe_interval), "breaker.probe_interval", "it must be from 100ms to 5m")?;
+    require(spans.contains(&*breaker.silence), "breaker.silence", "it must be from 100ms to 5m")
 }
 
 fn worker(settings: &Settings) -> Result<(), SettingsError> {

@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::amqp::Amqp;
 use super::api::Api;
-use super::pacing::{Polling, Retry};
+use super::pacing::{Breaker, Polling, RateLimit, Retry};
 use super::values::{Span, choice};
 
 /// All settings.
@@ -18,6 +18,10 @@ pub struct Settings {
     pub retry: Retry,
     /// `[polling]`
     pub polling: Polling,
+    /// `[rate_limit]`
+    pub rate_limit: RateLimit,
+    /// `[breaker]`
+    pub breaker: Breaker,
     /// `[worker]`
     pub worker: Worker,
     /// `[events]`

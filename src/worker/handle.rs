@@ -6,10 +6,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::clock::now;
+use super::clock::{dice, now};
 use super::counters::Counters;
 use super::disposition::{Answer, Disposition, Keep};
-use super::patience::Limited;
+use super::gatekeeper::Gatekeeper;
+use super::patience::{Cause, Limited, Pause};
 use super::pursue::pursue;
 use crate::broker::{Delivery, Ladder, Source};
 use crate::cancellation::{Conclusion, Outcome, Policy, Progress, Reason};
@@ -23,6 +24,7 @@ use crate::operations_api::Operations;
 #[derive(Debug)]
 pub(super) struct Handler<O> {
     pub(super) operations: O,
+    pub(super) gatekeeper: Gatekeeper,
     pub(super) policy: Policy,
     pub(super) ladder: Ladder,
     pub(super) format: EventFormat,
@@ -71,19 +73,29 @@ impl<O: Operations> Handler<O> {
     }
 
     async fn pursue(&self, request: CancelRequest, progress: Progress, source: Source) -> Disposition {
-        let patience =
-            Limited { left: self.inline_wait, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
-        match pursue(&self.operations, &request.name, progress, &self.policy, patience).await {
+        // What has been parked once waits in the broker from then on.
+        let left = if source == Source::Requests { self.inline_wait } else { Duration::ZERO };
+        let patience = Limited { left, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
+        match pursue(&self.operations, &self.gatekeeper, &request.name, progress, &self.policy, patience).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
-            (progress, Err(wait)) => self.park(request, progress, wait),
+            (progress, Err(pause)) => self.park(request, progress, pause),
         }
     }
 
-    fn park(&self, request: CancelRequest, mut progress: Progress, wait: Duration) -> Disposition {
+    fn park(&self, request: CancelRequest, mut progress: Progress, pause: Pause) -> Disposition {
         let now = now();
+        let wait = pause.wait;
         let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
-        let level = self.ladder.level_for(wait, time_left);
-        progress.wait_left = wait.saturating_sub(level.ttl());
+        let level = match pause.cause {
+            Cause::Step => self.ladder.level_for(wait, time_left),
+            Cause::Turn => self.ladder.level_within(wait),
+            Cause::Outage => self.ladder.level_around(wait, time_left, dice()),
+        };
+        progress.wait_left = match pause.cause {
+            Cause::Step | Cause::Turn => wait.saturating_sub(level.ttl()),
+            // Whoever comes back early may find the endpoint available.
+            Cause::Outage => Duration::ZERO,
+        };
         debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
         let follow_up = FollowUp { request, progress };
         match follow_up.encode(now) {

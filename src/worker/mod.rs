@@ -8,11 +8,13 @@
 //! - `session` takes deliveries of one session and has each handled and settled in a task of its own.
 //! - `handle` decides what becomes of a delivery; it talks to the Operations API, never to the broker.
 //! - `settle` does it; nothing else publishes or acknowledges.
+//! - [`Gatekeeper`] lets calls through: circuit breaker and rate limit.
 //! - [`pursue`] makes the calls and waits that `cancellation` decides on. The `cancel` command uses it as well.
 
 mod clock;
 mod counters;
 mod disposition;
+mod gatekeeper;
 mod handle;
 mod patience;
 mod pursue;
@@ -21,6 +23,7 @@ mod session;
 mod settle;
 
 pub use clock::now;
-pub use patience::{Patience, Unlimited};
+pub use gatekeeper::Gatekeeper;
+pub use patience::{Cause, Patience, Pause, Unlimited};
 pub use pursue::pursue;
 pub use run::{RunError, policy, run};

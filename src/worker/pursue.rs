@@ -1,33 +1,68 @@
+use std::time::Duration;
+
 use super::clock::{dice, now};
-use super::patience::Patience;
-use crate::cancellation::{Conclusion, Policy, Progress, Step, next_step, resume};
+use super::gatekeeper::{Caller, Gatekeeper, Pass};
+use super::patience::{Cause, Patience, Pause};
+use crate::cancellation::{Conclusion, Failure, FailureKind, Policy, Progress, Reply, Step, next_step, resume};
 use crate::message::OperationName;
 use crate::operations_api::Operations;
 
 /// Makes the calls and waits that the decisions ask for, until the answer is known or the patience ends.
+///
+/// Waiting for the gate is no attempt and no failure, and ends at the deadline: then the call is made all the same.
 pub async fn pursue<O: Operations, P: Patience>(
     operations: &O,
+    gatekeeper: &Gatekeeper,
     name: &OperationName,
     mut progress: Progress,
     policy: &Policy,
     mut patience: P,
 ) -> (Progress, Result<Conclusion, P::End>) {
+    let caller = gatekeeper.caller(operations, name);
     let mut step = resume(&mut progress);
     loop {
-        let reply = match step {
-            Step::Cancel => operations.cancel(name).await,
-            Step::Get => operations.get(name).await,
-            Step::Wait(wait) => match patience.hold(wait).await {
-                Ok(()) => {
-                    step = resume(&mut progress);
-                    continue;
-                }
-                Err(end) => return (progress, Err(end)),
-            },
+        let pass = match step {
+            Step::Cancel | Step::Get => leave(&caller, &progress),
+            Step::Wait(wait) => Err(Pause { wait, cause: Cause::Step }),
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
         };
+        let pass = match pass {
+            Ok(pass) => pass,
+            Err(pause) => {
+                if let Err(end) = patience.hold(pause).await {
+                    return (progress, Err(end));
+                }
+                step = resume(&mut progress);
+                continue;
+            }
+        };
+        let probe = pass.is_probe();
+        let reply = match step {
+            Step::Cancel => pass.call(operations.cancel(name)).await,
+            _ => pass.call(operations.get(name)).await,
+        };
+        let still_out = probe && is_outage(&reply);
+        let failures = progress.failures;
         (progress, step) = next_step(progress, reply, now(), dice(), policy);
+        if still_out && matches!(step, Step::Wait(_)) {
+            // What the breaker waits for, this operation need not wait for as well: the next probe may be its own.
+            progress.failures = failures;
+            step = resume(&mut progress);
+        }
     }
+}
+
+/// Leave to make the next call, or how long to wait for it: not beyond the deadline.
+fn leave<'a>(caller: &Caller<'a>, progress: &Progress) -> Result<Pass<'a>, Pause> {
+    caller.ask().or_else(|pause| {
+        let left = Duration::try_from(progress.deadline - now()).unwrap_or_default();
+        if left.is_zero() { caller.insist() } else { Err(Pause { wait: pause.wait.min(left), ..pause }) }
+    })
+}
+
+/// Whether the endpoint is unavailable and does not itself say for how long.
+const fn is_outage(reply: &Reply) -> bool {
+    matches!(reply, Reply::Failure(Failure { kind: FailureKind::Unavailable, retry_after: None, .. }))
 }
 
 #[cfg(test)]
@@ -36,6 +71,7 @@ mod tests {
     use crate::cancellation::{Outcome, Reason};
     use crate::message::{Envelope, FollowUp};
     use crate::operations_api::Client;
+    use crate::retry::GatePolicy;
     use crate::settings;
     use crate::worker::{Unlimited, policy};
 
@@ -49,7 +85,8 @@ mod tests {
         let settings = settings::load(&[], &overrides).expect("valid").settings;
         let client = Client::new(&settings.api).expect("a client");
         let policy = policy(&settings).expect("a policy");
-        let (_, Ok(conclusion)) = pursue(&client, &request.name, progress, &policy, Unlimited).await;
+        let gatekeeper = Gatekeeper::new(GatePolicy::default());
+        let (_, Ok(conclusion)) = pursue(&client, &gatekeeper, &request.name, progress, &policy, Unlimited).await;
         assert_eq!(conclusion.outcome, Outcome::Failed(Reason::BadEndpoint));
         let message = conclusion.error.expect("told").message;
         assert_eq!(message, "the operation's name is not of the form operations/** (api.names)");

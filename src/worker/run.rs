@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::counters::Counters;
+use super::gatekeeper::Gatekeeper;
 use super::handle::Handler;
 use super::session::{Limits, SessionEnd, work};
 use super::settle::{Settler, publish_retry};
@@ -137,6 +138,7 @@ fn handler<O>(
     let levels: Vec<Duration> = settings.amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
     Ok(Handler {
         operations,
+        gatekeeper: Gatekeeper::new(settings.gate()),
         policy: policy(settings)?,
         ladder: Ladder::new(&levels).ok_or(RunError::NoWaitLevels)?,
         format: EventFormat {

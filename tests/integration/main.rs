@@ -26,6 +26,8 @@ mod endurance;
 mod harness;
 mod messages;
 mod misconfiguration;
+mod pacing;
+mod pacing_scene;
 mod poison;
 mod unusable;
 mod worker_faults;

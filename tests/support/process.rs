@@ -71,9 +71,14 @@ impl Process {
         found.unwrap_or_else(|| panic!("no line with {text:?} within {limit:?}, but:\n{}", self.lines().join("\n")))
     }
 
+    /// The system's number of the process, while it runs.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap_or_else(|| panic!("the process has ended"))
+    }
+
     /// Sends a signal by its name without `SIG`: `signal("TERM")`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap_or_else(|| panic!("a process that has ended gets no signal"));
+        let id = self.id();
         // The shell's own `kill`, since not every system has a program of that name.
         let sent = std::process::Command::new("sh").arg("-c").arg(format!("kill -{name} {id}")).status().unwrap();
         assert!(sent.success(), "failed to send {name} to process {id}");

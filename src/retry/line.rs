@@ -1,0 +1,22 @@
+use std::time::{Duration, Instant};
+
+/// Moments handed out one after the other, so that those who wait come back one at a time.
+///
+/// Nobody is bound to a place: who comes back asks again, and who never comes back costs nobody anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Line {
+    next: Option<Instant>,
+}
+
+impl Line {
+    /// The next free place from `earliest` on, and at least `spacing` after the one before. None if it is later than
+    /// `latest`: the line is full.
+    pub(super) fn place(&mut self, earliest: Instant, spacing: Duration, latest: Instant) -> Option<Instant> {
+        let place = self.next.map_or(earliest, |next| next.max(earliest));
+        if place > latest {
+            return None;
+        }
+        self.next = Some(place + spacing);
+        Some(place)
+    }
+}
