@@ -45,6 +45,12 @@ impl Ladder {
         (!levels.is_empty()).then_some(Self { levels })
     }
 
+    /// The level with the shortest wait.
+    #[must_use]
+    pub fn shortest(&self) -> &Level {
+        &self.levels[0]
+    }
+
     /// Ascending.
     pub fn levels(&self) -> impl Iterator<Item = &Level> {
         self.levels.iter()

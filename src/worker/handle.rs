@@ -73,9 +73,17 @@ impl<O: Operations> Handler<O> {
     }
 
     async fn pursue(&self, request: CancelRequest, progress: Progress, source: Source) -> Disposition {
-        // What has been parked once waits in the broker from then on.
-        let left = if source == Source::Requests { self.inline_wait } else { Duration::ZERO };
-        let patience = Limited { left, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
+        // What has been parked once waits in the broker from then on, but for what no wait queue is short enough for.
+        let longest_step = match source {
+            Source::Requests => self.inline_wait,
+            Source::Followups => self.ladder.shortest().ttl(),
+        };
+        let patience = Limited {
+            left: self.inline_wait,
+            longest_step,
+            slots: Arc::clone(&self.inline_slots),
+            stop: self.stop.clone(),
+        };
         match pursue(&self.operations, &self.gatekeeper, &request.name, progress, &self.policy, patience).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
             (progress, Err(pause)) => self.park(request, progress, pause),

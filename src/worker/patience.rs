@@ -53,6 +53,8 @@ impl Patience for Unlimited {
 pub(super) struct Limited {
     /// What is left of the time.
     pub(super) left: Duration,
+    /// Of the waits between an operation's calls, none longer than this is held.
+    pub(super) longest_step: Duration,
     /// The places for deliveries that are held.
     pub(super) slots: Arc<Semaphore>,
     /// Ends every wait at once: the worker is to stop.
@@ -64,7 +66,8 @@ impl Patience for Limited {
 
     /// Ends when the wait is too long, no place is free, or the worker is to stop.
     async fn hold(&mut self, pause: Pause) -> Result<(), Pause> {
-        if pause.wait > self.left || self.stop.is_cancelled() {
+        let too_long = pause.wait > self.left || (pause.cause == Cause::Step && pause.wait > self.longest_step);
+        if too_long || self.stop.is_cancelled() {
             return Err(pause);
         }
         let Ok(_slot) = self.slots.try_acquire() else { return Err(pause) };
@@ -87,7 +90,8 @@ mod tests {
     fn limited(seconds: u64, slots: usize) -> (Limited, CancellationToken) {
         let stop = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(slots));
-        (Limited { left: Duration::from_secs(seconds), slots, stop: stop.clone() }, stop)
+        let left = Duration::from_secs(seconds);
+        (Limited { left, longest_step: left, slots, stop: stop.clone() }, stop)
     }
 
     const fn pause(seconds: u64) -> Pause {
