@@ -96,11 +96,12 @@ impl<O: Operations> Handler<O> {
         let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
         let level = match pause.cause {
             Cause::Step => self.ladder.level_for(wait, time_left),
-            Cause::Turn => self.ladder.level_within(wait),
+            // Its rest follows: a turn that is missed is nobody's.
+            Cause::Turn | Cause::Rest => self.ladder.level_within(wait),
             Cause::Outage => self.ladder.level_around(wait, time_left, dice()),
         };
         progress.wait_left = match pause.cause {
-            Cause::Step | Cause::Turn => wait.saturating_sub(level.ttl()),
+            Cause::Step | Cause::Turn | Cause::Rest => wait.saturating_sub(level.ttl()),
             // Whoever comes back early may find the endpoint available.
             Cause::Outage => Duration::ZERO,
         };

@@ -22,6 +22,8 @@ pub enum Cause {
     Step,
     /// The rate limit: others go first.
     Turn,
+    /// What is left of a longer wait.
+    Rest,
     /// The circuit breaker: the endpoint is unavailable. Roughly.
     Outage,
 }

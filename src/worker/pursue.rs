@@ -20,12 +20,15 @@ pub async fn pursue<O: Operations, P: Patience>(
 ) -> (Progress, Result<Conclusion, P::End>) {
     let caller = gatekeeper.caller(operations, name);
     let mut step = resume(&mut progress);
+    // A wait that is left at the very beginning is the rest of one that was parked.
+    let mut cause = Cause::Rest;
     loop {
         let pass = match step {
             Step::Cancel | Step::Get => leave(&caller, &progress),
-            Step::Wait(wait) => Err(Pause { wait, cause: Cause::Step }),
+            Step::Wait(wait) => Err(Pause { wait, cause }),
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
         };
+        cause = Cause::Step;
         let pass = match pass {
             Ok(pass) => pass,
             Err(pause) => {
