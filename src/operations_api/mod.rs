@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `client` | one call: deadline, connection, failure |
 //! | `body` | bounded reading |
+//! | `reuse` | was the connection a new one? |
 //! | `endpoints` | location → host, name → URL |
 //! | `auth` | where the bearer token comes from |
 //! | `classify` | status, headers and body → [`Reply`], pure |
@@ -21,6 +22,7 @@ mod body;
 mod classify;
 mod client;
 mod endpoints;
+mod reuse;
 #[cfg(test)]
 mod tests;
 mod wire;

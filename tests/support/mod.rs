@@ -4,10 +4,14 @@
 
 mod amqp;
 mod broker;
+mod certificates;
+mod http;
 mod port;
 mod process;
 
 pub use amqp::{Amqp, persistent};
 pub use broker::Broker;
+pub use certificates::Certificates;
+pub use http::{Act, RawServer, Request, get_json};
 pub use port::free_port;
 pub use process::Process;
