@@ -107,6 +107,12 @@ if [[ -z ${CANCEL_WORKER_TEST_AMQP:-} ]]; then
 fi
 mkdir "$work/tmp"
 step "Tests" env TMPDIR="$work/tmp" cargo test --locked --no-fail-fast
+problem=$(tests/clients/run.sh possible)
+if [[ -z $problem ]]; then
+  step "Python clients" tests/clients/run.sh
+else
+  printf '\n== Python clients: skipped, %s\n' "$problem"
+fi
 
 printf '\n%s passed, %s failed\n' "$passed" "$failed"
 ((failed == 0))

@@ -11,6 +11,7 @@ use super::auth::{AuthError, Authorization, Source};
 use super::body::{drain, read_body};
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, Target};
+use super::reuse::{NoteConnecting, noting_reuse};
 use super::tls::{TlsError, TlsFiles};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
@@ -28,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// An HTTP/2 connection on which calls are open and nothing arrives is asked for a sign of life after this long, and
 /// given up after as long again. Otherwise every call on a dead connection would run into its own time-out.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
+/// So many old connections may turn out to be closed, one after the other, before a call counts as failed.
+const REPEATS: u32 = 3;
 
 /// No setting makes a call last longer: beyond this the clock's arithmetic could overflow.
 const LONGEST_CALL: Duration = Duration::from_hours(24);
@@ -165,7 +169,7 @@ impl Client {
         let target = self.endpoints.target(call, name)?;
         let deadline = Instant::now() + self.call_timeout;
         let authorization = self.authorization(&target, deadline).await?;
-        let response = self.send(call, &target, authorization.as_ref(), deadline).await?;
+        let response = self.send_again(call, &target, authorization.as_ref(), deadline).await?;
         let mut reply = self.read(call, &target, response, deadline).await?;
         if let (Reply::Failure(failure), Some(sent)) = (&mut reply, &authorization) {
             // A service may repeat what it was sent; its words go into events and logs.
@@ -181,6 +185,25 @@ impl Client {
         match timeout_at(deadline, self.credentials.authorization(target.loopback)).await {
             Ok(authorization) => Ok(authorization?),
             Err(_) => Err(CallError::CredentialsTimeout(self.call_timeout)),
+        }
+    }
+
+    /// Sends, and again where the connection was an old one that broke before the answer began: most likely the server
+    /// had closed it already, and never saw the call. Both calls may be repeated.
+    async fn send_again(
+        &self,
+        call: Call,
+        target: &Target,
+        authorization: Option<&Authorization>,
+        deadline: Instant,
+    ) -> Result<Response, CallError> {
+        let mut left = REPEATS;
+        loop {
+            let (sent, reused) = noting_reuse(self.send(call, target, authorization, deadline)).await;
+            if !(reused && left > 0 && matches!(sent, Err(CallError::Broken { .. }))) {
+                return sent;
+            }
+            left -= 1;
         }
     }
 
@@ -273,6 +296,7 @@ fn http(settings: &settings::Api) -> reqwest::ClientBuilder {
         .default_headers(json)
         .redirect(redirect::Policy::none())
         .connect_timeout(*settings.connect_timeout)
+        .connector_layer(tower_layer::layer_fn(NoteConnecting))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(SIGN_OF_LIFE)
         .http2_keep_alive_timeout(SIGN_OF_LIFE)

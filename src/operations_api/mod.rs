@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `client` | one call: deadline, connection, failure |
 //! | `body` | bounded reading |
+//! | `reuse` | was the connection a new one? |
 //! | `endpoints` | location → host, name → URL |
 //! | `tls` | certificates and keys from files |
 //! | `auth` | where the bearer token comes from |
@@ -22,6 +23,7 @@ mod body;
 mod classify;
 mod client;
 mod endpoints;
+mod reuse;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -147,7 +147,7 @@ pub(super) fn json(status: u16, value: &impl Serialize) -> Response {
 
 fn faulty(fault: Fault, resource: &Resource<'_>) -> Response {
     let status = fault.status().unwrap_or(503);
-    let page = || with_body(status, HTML, page::html(status, &resource.name));
+    let page = || with_body(status, HTML, page::html(status, &format!("/{}/{}", resource.version, resource.name)));
     match fault {
         Fault::Code(Code::Unauthenticated) => {
             let details = vec![Detail::error_info("ACCESS_TOKEN_EXPIRED")];

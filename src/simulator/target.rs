@@ -76,7 +76,12 @@ fn is_version(segment: &str) -> bool {
 
 /// Decodes as gRPC transcoding does for a variable of a single segment: everything but `%2F`; what is no escape stays as it
 /// is. `None` if that is no UTF-8.
-pub(super) fn decoded(text: &str) -> Option<Cow<'_, str>> {
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    decoded_but_for(text, Some(b'/'))
+}
+
+/// What is no escape stays as it is, and so does an escape that stands for `kept`. `None` if that is no UTF-8.
+fn decoded_but_for(text: &str, kept: Option<u8>) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }
@@ -85,7 +90,7 @@ pub(super) fn decoded(text: &str) -> Option<Cow<'_, str>> {
     while let Some((&first, tail)) = rest.split_first() {
         match (first, tail) {
             (b'%', [high, low, after @ ..]) => match hex(*high, *low) {
-                Some(byte) if byte != b'/' => {
+                Some(byte) if Some(byte) != kept => {
                     bytes.push(byte);
                     rest = after;
                 }
@@ -108,11 +113,11 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? * 16 + digit(low)?)
 }
 
-/// The value of a parameter of the query, decoded.
+/// The value of a parameter of the query, decoded: there a `%2F` is a slash.
 pub(super) fn query_value<'a>(query: Option<&'a str>, key: &str) -> Option<Cow<'a, str>> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.into_iter().find_map(|(name, value)| (name == key).then_some(value))?;
-    decoded(value)
+    decoded_but_for(value, None)
 }
 
 #[cfg(test)]
@@ -183,7 +188,8 @@ mod tests {
 
     #[test]
     fn the_query_s_values_are_decoded() {
-        let query = Some("pageSize=5&pageToken=a%20b&x");
+        let query = Some("pageSize=5&pageToken=a%20b&x&id=projects%2Fp%2foperations/o");
+        assert_eq!(query_value(query, "id").as_deref(), Some("projects/p/operations/o"));
         assert_eq!(query_value(query, "pageSize").as_deref(), Some("5"));
         assert_eq!(query_value(query, "pageToken").as_deref(), Some("a b"));
         assert_eq!(query_value(query, "x"), None);

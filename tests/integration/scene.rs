@@ -27,7 +27,7 @@ pub struct Scene {
     pub amqp: Amqp,
     pub api: SimulatedApi,
     uri: String,
-    /// By name of the environment variable.
+    /// And other variables of the environment, by name.
     settings: BTreeMap<String, String>,
     mailbox: Option<Mailbox>,
 }
@@ -50,6 +50,11 @@ impl Scene {
     /// Sets a setting of the commands that are started from now on: `set("amqp.prefetch", "512")`.
     pub fn set(&mut self, setting: &str, value: &str) {
         self.settings.insert(variable(setting), value.to_owned());
+    }
+
+    /// Sets any other variable of the environment of the commands that are started from now on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
     }
 
     /// The settings as environment variables.

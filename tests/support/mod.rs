@@ -5,6 +5,7 @@
 mod amqp;
 mod broker;
 mod certificates;
+mod http;
 mod port;
 mod process;
 mod tls_server;
@@ -12,6 +13,7 @@ mod tls_server;
 pub use amqp::{Amqp, persistent};
 pub use broker::Broker;
 pub use certificates::Certificates;
+pub use http::{Act, RawServer, Request, get_json};
 pub use port::free_port;
 pub use process::Process;
 pub use tls_server::{ConnectProxy, TlsServer};

@@ -76,6 +76,14 @@ impl Process {
         self.child.id().unwrap_or_else(|| panic!("the process has ended"))
     }
 
+    /// The most memory that it has ever held in RAM, in bytes. Only while it runs.
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.child.id().unwrap_or_else(|| panic!("a process that has ended has no memory"));
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal by its name without `SIG`: `signal("TERM")`.
     pub fn signal(&self, name: &str) {
         let id = self.id();
