@@ -16,6 +16,8 @@ use crate::settings;
 
 /// How long stopping the consumers may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that has ended is given to tell why.
+const REASON_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often a connection is looked at: some ends have no event.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -199,7 +201,11 @@ async fn watch(role: Role, events: impl Stream<Item = Event> + Send, status: Con
                 None => { over.end(BrokerError::Lost { role, problem: "it was closed".to_owned() }); }
             },
             _ = tick.tick() => if !status.connected() {
-                over.end(BrokerError::Lost { role, problem: "it was closed".to_owned() });
+                // The event that tells why may be on its way.
+                over.end(match timeout(REASON_TIMEOUT, events.next()).await {
+                    Ok(Some(Event::Error(error))) => BrokerError::lost(role, &error),
+                    _ => BrokerError::Lost { role, problem: "it was closed".to_owned() },
+                });
             },
         }
     }
