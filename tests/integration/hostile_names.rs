@@ -94,6 +94,8 @@ impl Attack {
         let (endpoint, proxy) = endpoint_and_proxy(&address);
         let mut scene = Scene::new().await;
         scene.set("api.endpoint", &endpoint);
+        // The endpoint is no loopback address, and there are no credentials here.
+        scene.set("api.credentials.kind", "none");
         scene.set_variable("http_proxy", &proxy);
         let worker = scene.worker().await;
         let names = names();
