@@ -72,7 +72,9 @@ async fn a_worker_that_is_stopped_under_load_ends_in_time_and_the_next_one_does_
     let _second = scene.worker().await;
     let events = all_are_cancelled(&scene, &requests).await;
     println!("stopped after {answered} answers, in {took:.1?}");
-    assert_eq!(events, requests.len(), "no answer was given twice");
+    // What was acknowledged just before the channel's end the broker may forget: delivery is at least once.
+    let repeated = events - requests.len();
+    assert!(repeated <= 256, "{repeated} answers were given twice, more than were in flight");
     scene.end().await;
 }
 
@@ -125,8 +127,13 @@ async fn whatever_happens_to_the_broker_every_confirmed_request_is_answered() {
     tokio::task::block_in_place(|| broker.ctl(["close_all_connections", "--vhost", "/", "a test"]));
     scene.reconnect().await;
     all_are_cancelled(&scene, &confirmed).await;
-    assert_eq!(count_lines(&worker, "the session is over"), 1);
+    // All may have been answered before the next session has begun.
+    let end = Instant::now() + PATIENCE;
+    while count_lines(&worker, "\"consuming\"") < 2 && Instant::now() < end {
+        sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(count_lines(&worker, "\"consuming\""), 2);
+    assert_eq!(count_lines(&worker, "the session is over"), 1);
 
     // More than can be published one by one before the broker is gone.
     let (second, third) = (ids("cancels-300ms", 'b', 20_000), ids("cancels", 'c', 100));
