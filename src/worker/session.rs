@@ -165,8 +165,8 @@ async fn stop(mut tasks: JoinSet<Result<(), BrokerError>>, mut session: Session,
         warn!(in_flight = tasks.len(), "the time of grace is over; what is left will be delivered again");
         tasks.shutdown().await;
     }
-    // RabbitMQ 3.10 forgets acknowledgements that arrive just before a channel's end, and delivers again what was answered:
-    // 76 of some thousands once, none after this pause.
+    // RabbitMQ 3.10 may forget acknowledgements that arrive just before a channel's end, and delivers again what was
+    // answered. This pause makes that rare, not impossible: delivery is at least once.
     tokio::time::sleep(LINGER).await;
     session.close().await;
     SessionEnd::Stopped
