@@ -110,10 +110,27 @@ choose_source() {
 # Prints the process id in FILE if that process is alive and this node's: PRIVATE_NODE in its environment says so. An id that the
 # system has given to somebody else since, or a zombie that nobody reaps, is nobody.
 process_in() {
-  local pid
+  local pid try environment
   pid=$(cat "$1" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] || return 1
-  grep -qzxF "PRIVATE_NODE=$dir" "/proc/$pid/environ" 2>/dev/null || return 1
+  # A process that is just becoming another program shows no environment for a moment; only one that never has any is nobody.
+  for try in {1..100}; do
+    environment=$({ tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null) || return 1
+    [[ -z $environment ]] || break
+    [[ $(state_of "$pid") != [ZX]* ]] || return 1
+    sleep 0.01
+  done
+  grep -qxF "PRIVATE_NODE=$dir" <<<"$environment" || return 1
   echo "$pid"
+}
+
+# Prints the state and the start time of a process: a zombie has ended, and a process with another start time
+# is another one. Fails if there is no such process.
+state_of() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  # The second field, the name, may hold blanks and brackets.
+  read -ra stat <<<"${stat##*) }"
+  echo "${stat[0]}${stat[19]}"
 }
 
 # Waits until the process of FILE is gone, SECONDS at most.
@@ -441,14 +458,10 @@ ctl() {
   exec "$bin/rabbitmqctl" --node "$nodename" "$@"
 }
 
-# Prints the state and the start time of the owner: a zombie has ended, and a process with another start time
-# is another one. Fails if there is no such process.
+# The owner is there for as long as this stays the same.
 owner_state() {
-  local stat
-  stat=$(cat "/proc/$owner/stat" 2>/dev/null) || return 1
-  # The second field, the name, may hold blanks and brackets.
-  read -ra stat <<<"${stat##*) }"
-  [[ ${stat[0]} != [ZX] ]] && echo "${stat[19]}"
+  local state
+  state=$(state_of "$owner") && [[ $state != [ZX]* ]] && echo "${state:1}"
 }
 
 watch() {
