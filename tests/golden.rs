@@ -276,6 +276,18 @@ fn unusable_requests_are_answered_as_they_always_were() {
     assert!(ResultEvent::unusable(&unknown, NOW).is_none());
 }
 
+#[test]
+fn requests_whose_follow_up_cannot_be_read_are_answered_with_what_can() {
+    for case in ["unreadable-version", "unreadable-phase", "unreadable-no-name"] {
+        let body = fs::read(folder("follow_up").join(format!("{case}.body.json"))).expect("a golden follow-up");
+        let unreadable = FollowUp::read(&Envelope { body: &body, ..Envelope::default() }).expect_err("a problem");
+        let event = ResultEvent::unreadable_follow_up(&unreadable, NOW).expect("an identity");
+        let message = event.encode(&format(EventMode::Structured));
+        check_message("result", &format!("{case}.structured"), &message);
+        assert_read_back(&message, "failed");
+    }
+}
+
 fn assert_read_back(message: &Outgoing, outcome: &str) {
     let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let content_type = Some(message.content_type);
@@ -304,7 +316,8 @@ fn follow_ups_are_written_as_they_always_were_and_every_one_ever_written_is_stil
                 "operation_bytes": progress.operation.as_ref().map(|operation| operation.get()),
             }),
             Err(error) => {
-                json!({ "problem": error.problem, "identity": error.identity.map(|identity| identity.as_str().to_owned()) })
+                let id = error.request.identity.as_ref().map(|identity| identity.as_str().to_owned());
+                json!({ "problem": error.request.problem, "identity": id })
             }
         };
         assert_eq!(shown.get("problem").is_some(), case.starts_with("unreadable-"), "{case}: {shown:#}");
@@ -329,7 +342,7 @@ fn dead_letters_are_marked_as_they_always_were() {
     let failed = (DeadReason::Failed, "not_found: no such operation".to_owned(), Some(full_request().identity));
     let letters = [
         (DeadReason::UnusableRequest, unusable.problem, unusable.identity),
-        (DeadReason::UnreadableFollowUp, unreadable.problem, unreadable.identity),
+        (DeadReason::UnreadableFollowUp, unreadable.request.problem, unreadable.request.identity),
         failed,
     ];
     assert_eq!(letters.each_ref().map(|(reason, ..)| *reason), DeadReason::ALL);

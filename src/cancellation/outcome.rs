@@ -54,6 +54,8 @@ pub enum Reason {
     DeadlineExceeded,
     /// The request itself could not be used.
     UnusableRequest,
+    /// The worker's own note of a request that had to wait cannot be read, so nothing is known of the operation.
+    UnreadableFollowUp,
 }
 
 impl Reason {
@@ -73,6 +75,7 @@ impl Reason {
             Self::ProtocolError => "protocol_error",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::UnusableRequest => "unusable_request",
+            Self::UnreadableFollowUp => "unreadable_follow_up",
         }
     }
 }

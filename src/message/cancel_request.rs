@@ -7,8 +7,10 @@ use time::OffsetDateTime;
 use super::envelope::{Envelope, Outgoing};
 use super::identity::Identity;
 use super::json_object::JsonObject;
+use super::metadata::Metadata;
 use super::name_patterns::NamePatterns;
 use super::operation_name::OperationName;
+use super::request_body::RequestBody;
 use super::request_reader;
 use super::timestamp;
 use super::trace_context;
@@ -64,6 +66,25 @@ impl CancelRequest {
             requested_at: None,
             traceparent: None,
             tracestate: None,
+        }
+    }
+
+    /// A request of the parts that were read.
+    pub(super) fn assemble(name: OperationName, identity: Identity, body: RequestBody, metadata: Metadata) -> Self {
+        Self {
+            name,
+            request_id: body.request_id,
+            deadline: body.deadline,
+            timeout: body.timeout,
+            reason: body.reason,
+            requested_by: body.requested_by,
+            context: body.context,
+            identity,
+            correlation_id: metadata.correlation_id,
+            reply_to: metadata.reply_to,
+            requested_at: metadata.requested_at,
+            traceparent: metadata.traceparent,
+            tracestate: metadata.tracestate,
         }
     }
 

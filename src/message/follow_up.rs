@@ -9,11 +9,13 @@ use super::envelope::{Envelope, Outgoing};
 use super::field::{BODY, Field, Place, gather};
 use super::identity::{Identity, MAX_SHORT_STRING};
 use super::json_object::JsonObject;
+use super::metadata::Metadata;
 use super::problem::{FirstProblem, Problem, cut};
 use super::request_body::RequestBody;
 use super::timestamp;
 use super::trace_context;
-use crate::cancellation::Progress;
+use super::unusable::Unusable;
+use crate::cancellation::{Calls, Progress};
 
 /// The version that is written. A reader takes its own version and the one before it.
 const VERSION: u32 = 1;
@@ -41,12 +43,12 @@ pub struct FollowUp {
 
 /// A follow-up that cannot be read: written by a newer version, or not by a worker at all.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{problem}")]
+#[error("{}", request.problem)]
 pub struct UnreadableFollowUp {
-    /// A sentence: what is wrong, and where.
-    pub problem: String,
-    /// What the request is known by, if that much can be read.
-    pub identity: Option<Identity>,
+    /// What is wrong with the follow-up, and what can be read of its request in spite of that.
+    pub request: Unusable,
+    /// The calls that were made, if that much can be read.
+    pub calls: Option<Calls>,
 }
 
 /// A follow-up that cannot be written: it has a time outside of the years 0 to 9999, which no working clock gives.
@@ -96,7 +98,7 @@ impl FollowUp {
     ///
     /// # Errors
     /// Says what is wrong with it: an unknown version is never guessed at.
-    pub fn read(envelope: &Envelope<'_>) -> Result<Self, UnreadableFollowUp> {
+    pub fn read(envelope: &Envelope<'_>) -> Result<Self, Box<UnreadableFollowUp>> {
         let mut problem = FirstProblem::default();
         let text = problem.take(str::from_utf8(envelope.body).map_err(|_| Problem("the body is not UTF-8".to_owned())));
         let (fields, result) = gather(text.unwrap_or_default(), BODY, ["v", "request", "progress", "operation"]);
@@ -104,15 +106,19 @@ impl FollowUp {
         let [version, request, progress, operation] = fields;
         problem.take(check_version(version));
         let progress = read_progress(progress, operation, &mut problem);
-        let (identity, request) = match problem.take(required("request", request)) {
+        let Parts { identity, mut body, metadata } = match problem.take(required("request", request)) {
             Some(request) => read_request(request.raw().get(), &mut problem),
-            None => (None, None),
+            None => Parts::default(),
         };
-        match (problem.0, request, progress) {
-            (None, Some(request), Some(progress)) => Ok(Self { request, progress }),
-            (problem, ..) => {
+        match (problem.0, body.name.take(), identity, progress) {
+            (None, Some(name), Some(identity), Some(progress)) => {
+                Ok(Self { request: CancelRequest::assemble(name, identity, body, metadata), progress })
+            }
+            (problem, name, identity, progress) => {
+                body.name = name;
                 let problem = problem.map_or_else(|| "the follow-up is incomplete".to_owned(), |problem| problem.0);
-                Err(UnreadableFollowUp { problem, identity })
+                let request = Unusable::assemble(problem, identity, body, metadata);
+                Err(Box::new(UnreadableFollowUp { request, calls: progress.map(|progress| progress.calls) }))
             }
         }
     }
@@ -146,8 +152,15 @@ fn unreadable(progress: &Field<'_>, error: &serde_json::Error) -> Problem {
     progress.problem(&format!("cannot be read: {}", cut(&error.to_string(), MAX_WORDS).escape_debug()))
 }
 
-/// The identity comes apart from the request: it may be all that can be read.
-fn read_request(json: &str, problem: &mut FirstProblem) -> (Option<Identity>, Option<CancelRequest>) {
+/// A request, as far as it has been read.
+#[derive(Default)]
+struct Parts {
+    identity: Option<Identity>,
+    body: RequestBody,
+    metadata: Metadata,
+}
+
+fn read_request(json: &str, problem: &mut FirstProblem) -> Parts {
     let names = ["identity", "correlation_id", "reply_to", "requested_at", "traceparent", "tracestate"];
     let (fields, result) = gather(json, REQUEST, names);
     problem.take(result);
@@ -156,30 +169,16 @@ fn read_request(json: &str, problem: &mut FirstProblem) -> (Option<Identity>, Op
     let body = RequestBody::from_json(json, REQUEST, None, problem);
     let mut text =
         |field: Option<Field<'_>>, limit| field.and_then(|field| problem.take(field.text(limit))).map(Cow::into_owned);
-    let correlation_id = text(correlation_id, MAX_SHORT_STRING);
-    let reply_to = text(reply_to, MAX_SHORT_STRING);
-    let traceparent = text(traceparent, trace_context::MAX_BYTES);
-    let tracestate = text(tracestate, trace_context::MAX_BYTES);
-    let requested_at = requested_at.and_then(|field| problem.take(field.time()));
+    let metadata = Metadata {
+        correlation_id: text(correlation_id, MAX_SHORT_STRING),
+        reply_to: text(reply_to, MAX_SHORT_STRING),
+        traceparent: text(traceparent, trace_context::MAX_BYTES),
+        tracestate: text(tracestate, trace_context::MAX_BYTES),
+        requested_at: requested_at.and_then(|field| problem.take(field.time())),
+    };
     let identity = problem.take(required("request.identity", identity).and_then(|field| field.text(MAX_SHORT_STRING)));
-    let identity = identity.map(Identity::new);
     if body.name.is_none() {
         problem.note(Problem("the follow-up has no `request.name`".to_owned()));
     }
-    let request = body.name.zip(identity.clone()).map(|(name, identity)| CancelRequest {
-        name,
-        request_id: body.request_id,
-        deadline: body.deadline,
-        timeout: body.timeout,
-        reason: body.reason,
-        requested_by: body.requested_by,
-        context: body.context,
-        identity,
-        correlation_id,
-        reply_to,
-        requested_at,
-        traceparent,
-        tracestate,
-    });
-    (identity, request)
+    Parts { identity: identity.map(Identity::new), body, metadata }
 }

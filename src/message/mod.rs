@@ -22,6 +22,7 @@ mod follow_up;
 mod identity;
 mod json_depth;
 mod json_object;
+mod metadata;
 mod name_patterns;
 mod operation_name;
 mod problem;

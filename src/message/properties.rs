@@ -246,7 +246,7 @@ proptest! {
         prop_assert_eq!(event.data.request_id, request.request_id);
         prop_assert_eq!(event.data.requested_by, request.requested_by);
         prop_assert_eq!(event.data.reason, request.reason);
-        prop_assert_eq!(event.data.attempts, progress.calls);
+        prop_assert_eq!(event.data.attempts, Some(progress.calls));
         let raw = |json: Option<&RawValue>| json.map(|json| json.get().to_owned());
         prop_assert_eq!(raw(event.data.context.as_deref()), raw(request.context.as_deref()));
         prop_assert_eq!(raw(event.data.operation.as_deref()), raw(progress.operation.as_deref()));

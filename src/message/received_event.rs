@@ -43,8 +43,8 @@ pub struct ResultData {
     /// When the answer was known.
     #[serde(with = "time::serde::rfc3339")]
     pub finished_at: OffsetDateTime,
-    /// Calls made.
-    pub attempts: Calls,
+    /// Calls made; unknown of a request whose follow-up could not be read.
+    pub attempts: Option<Calls>,
     /// The request's own.
     pub requested_by: Option<String>,
     /// The request's own.

@@ -1,14 +1,13 @@
 //! Reads cancel requests in all their formats. One pass, which goes on after a problem: what it finds then is what an
 //! unusable request can be answered with.
 
-use time::OffsetDateTime;
-
 use super::base64;
 use super::cancel_request::CancelRequest;
 use super::cloud_event::{self, Attributes, DATA, Data};
 use super::envelope::Envelope;
 use super::field::BODY;
 use super::identity::{Identity, MAX_SHORT_STRING};
+use super::metadata::Metadata;
 use super::name_patterns::NamePatterns;
 use super::problem::{FirstProblem, Problem};
 use super::request_body::RequestBody;
@@ -113,66 +112,32 @@ impl Reading<'_> {
     }
 
     fn finish(self, envelope: &Envelope<'_>) -> Result<CancelRequest, Box<Unusable>> {
-        let Self { problem: FirstProblem(problem), event, body, .. } = self;
+        let Self { problem: FirstProblem(problem), event, mut body, .. } = self;
         let event = event.unwrap_or_default();
         let identity = identity(&body, event.identity.as_ref(), envelope);
-        let properties = Properties::of(envelope, event);
-        match (problem, body.name, identity) {
-            (None, Some(name), Some(identity)) => Ok(CancelRequest {
-                name,
-                request_id: body.request_id,
-                deadline: body.deadline,
-                timeout: body.timeout,
-                reason: body.reason,
-                requested_by: body.requested_by,
-                context: body.context,
-                identity,
-                correlation_id: properties.correlation_id,
-                reply_to: properties.reply_to,
-                requested_at: properties.requested_at,
-                traceparent: properties.traceparent,
-                tracestate: properties.tracestate,
-            }),
-            (problem, name, identity) => Err(Box::new(Unusable {
-                problem: problem.map_or_else(|| NAMELESS.to_owned(), |problem| problem.0),
-                identity,
-                request_id: body.request_id,
-                name: name.map(String::from).or(body.misnamed),
-                reason: body.reason,
-                requested_by: body.requested_by,
-                context: body.context,
-                correlation_id: properties.correlation_id,
-                reply_to: properties.reply_to,
-                requested_at: properties.requested_at,
-                traceparent: properties.traceparent,
-                tracestate: properties.tracestate,
-            })),
+        let metadata = metadata(envelope, event);
+        match (problem, body.name.take(), identity) {
+            (None, Some(name), Some(identity)) => Ok(CancelRequest::assemble(name, identity, body, metadata)),
+            (problem, name, identity) => {
+                body.name = name;
+                let problem = problem.map_or_else(|| NAMELESS.to_owned(), |problem| problem.0);
+                Err(Box::new(Unusable::assemble(problem, identity, body, metadata)))
+            }
         }
     }
 }
 
-/// What is told beside the body.
-struct Properties {
-    correlation_id: Option<String>,
-    reply_to: Option<String>,
-    requested_at: Option<OffsetDateTime>,
-    traceparent: Option<String>,
-    tracestate: Option<String>,
-}
-
-impl Properties {
-    fn of(envelope: &Envelope<'_>, event: Attributes) -> Self {
-        let header = |name| envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
-        let parent = header("traceparent").or(event.traceparent.as_deref()).and_then(trace_context::traceparent);
-        let state = header("tracestate").or(event.tracestate.as_deref()).and_then(trace_context::tracestate);
-        let direct = short(envelope.reply_to).filter(|queue| queue.starts_with(DIRECT_REPLY));
-        Self {
-            correlation_id: short(envelope.correlation_id).map(str::to_owned),
-            reply_to: direct.map(str::to_owned),
-            requested_at: event.time.or(envelope.timestamp),
-            traceparent: parent.map(str::to_owned),
-            tracestate: state.filter(|_| parent.is_some()).map(str::to_owned),
-        }
+fn metadata(envelope: &Envelope<'_>, event: Attributes) -> Metadata {
+    let header = |name| envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
+    let parent = header("traceparent").or(event.traceparent.as_deref()).and_then(trace_context::traceparent);
+    let state = header("tracestate").or(event.tracestate.as_deref()).and_then(trace_context::tracestate);
+    let direct = short(envelope.reply_to).filter(|queue| queue.starts_with(DIRECT_REPLY));
+    Metadata {
+        correlation_id: short(envelope.correlation_id).map(str::to_owned),
+        reply_to: direct.map(str::to_owned),
+        requested_at: event.time.or(envelope.timestamp),
+        traceparent: parent.map(str::to_owned),
+        tracestate: state.filter(|_| parent.is_some()).map(str::to_owned),
     }
 }
 

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 use super::cancel_request::CancelRequest;
 use super::cloud_event::STRUCTURED_UTF8;
 use super::envelope::Outgoing;
+use super::follow_up::UnreadableFollowUp;
 use super::identity::{Identity, MAX_SHORT_STRING};
 use super::json_object::JsonObject;
 use super::timestamp;
@@ -43,7 +44,8 @@ pub struct ResultEvent<'a> {
     requested_at: Option<OffsetDateTime>,
     accepted_at: Option<OffsetDateTime>,
     finished_at: OffsetDateTime,
-    attempts: Calls,
+    /// Unknown where the only note of them cannot be read.
+    attempts: Option<Calls>,
     requested_by: Option<&'a str>,
     reason: Option<&'a str>,
     context: Option<&'a RawValue>,
@@ -81,7 +83,7 @@ impl<'a> ResultEvent<'a> {
             requested_at: request.requested_at,
             accepted_at: progress.accepted_at,
             finished_at,
-            attempts: progress.calls,
+            attempts: Some(progress.calls),
             requested_by: request.requested_by.as_deref(),
             reason: request.reason.as_deref(),
             context: request.context.as_deref(),
@@ -94,7 +96,21 @@ impl<'a> ResultEvent<'a> {
     /// The answer to a request that could not be used; `None` where nothing tells whose it is.
     #[must_use]
     pub fn unusable(request: &'a Unusable, finished_at: OffsetDateTime) -> Option<Self> {
-        let reason = Reason::UnusableRequest;
+        Self::unread(request, Reason::UnusableRequest, Some(Calls::default()), finished_at)
+    }
+
+    /// The answer to a request whose follow-up cannot be read; `None` where nothing tells whose it is.
+    #[must_use]
+    pub fn unreadable_follow_up(follow_up: &'a UnreadableFollowUp, finished_at: OffsetDateTime) -> Option<Self> {
+        Self::unread(&follow_up.request, Reason::UnreadableFollowUp, follow_up.calls, finished_at)
+    }
+
+    fn unread(
+        request: &'a Unusable,
+        reason: Reason,
+        attempts: Option<Calls>,
+        finished_at: OffsetDateTime,
+    ) -> Option<Self> {
         Some(Self {
             identity: request.identity.as_ref()?,
             request_id: request.request_id.as_deref(),
@@ -105,7 +121,7 @@ impl<'a> ResultEvent<'a> {
             requested_at: request.requested_at,
             accepted_at: None,
             finished_at,
-            attempts: Calls::default(),
+            attempts,
             requested_by: request.requested_by.as_deref(),
             reason: request.reason.as_deref(),
             context: request.context.as_deref(),
@@ -178,10 +194,12 @@ impl<'a> ResultEvent<'a> {
         data.text("requested_at", self.requested_at.map(timestamp::millis).as_deref());
         data.text("accepted_at", self.accepted_at.map(timestamp::millis).as_deref());
         data.text("finished_at", timestamp::millis(self.finished_at).as_str());
-        data.object("attempts", |attempts| {
-            attempts.number("cancel", self.attempts.cancel);
-            attempts.number("get", self.attempts.get);
-        });
+        if let Some(calls) = self.attempts {
+            data.object("attempts", |attempts| {
+                attempts.number("cancel", calls.cancel);
+                attempts.number("get", calls.get);
+            });
+        }
         data.text("requested_by", self.requested_by);
         data.text("reason", self.reason);
         data.raw("context", self.context);

@@ -4,6 +4,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::identity::Identity;
+use super::metadata::Metadata;
+use super::request_body::RequestBody;
 
 /// A request that cannot be used: why, and all that could be read of it in spite of that, so that upstream can be told.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -33,4 +35,24 @@ pub struct Unusable {
     pub traceparent: Option<String>,
     /// W3C trace context.
     pub tracestate: Option<String>,
+}
+
+impl Unusable {
+    /// Of what could be read.
+    pub(super) fn assemble(problem: String, identity: Option<Identity>, body: RequestBody, metadata: Metadata) -> Self {
+        Self {
+            problem,
+            identity,
+            request_id: body.request_id,
+            name: body.name.map(String::from).or(body.misnamed),
+            reason: body.reason,
+            requested_by: body.requested_by,
+            context: body.context,
+            correlation_id: metadata.correlation_id,
+            reply_to: metadata.reply_to,
+            requested_at: metadata.requested_at,
+            traceparent: metadata.traceparent,
+            tracestate: metadata.tracestate,
+        }
+    }
 }

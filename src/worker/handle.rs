@@ -13,7 +13,7 @@ use super::gatekeeper::Gatekeeper;
 use super::patience::{Cause, Limited, Pause};
 use super::pursue::pursue;
 use crate::broker::{Delivery, Ladder, Source};
-use crate::cancellation::{Conclusion, Outcome, Policy, Progress, Reason};
+use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
     CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
     UnreadableFollowUp, Unusable,
@@ -57,17 +57,11 @@ impl<O: Operations> Handler<O> {
                     let progress = Progress::new(first_seen, deadline);
                     self.pursue(request, progress, Source::Requests).await
                 }
-                Err(unusable) => self.refuse(&unusable),
+                Err(unusable) => self.refuse_request(&unusable),
             },
             Source::Followups => match FollowUp::read(&envelope) {
                 Ok(FollowUp { request, progress }) => self.pursue(request, progress, Source::Followups).await,
-                Err(UnreadableFollowUp { problem, identity }) => {
-                    warn!(problem, "a follow-up cannot be read and goes to the dead queue");
-                    Disposition::DeadLetter {
-                        note: self.note(DeadReason::UnreadableFollowUp, problem, identity),
-                        answer: None,
-                    }
-                }
+                Err(unreadable) => self.refuse_follow_up(&unreadable),
             },
         }
     }
@@ -86,11 +80,11 @@ impl<O: Operations> Handler<O> {
         };
         match pursue(&self.operations, &self.gatekeeper, &request.name, progress, &self.policy, patience).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
-            (progress, Err(pause)) => self.park(request, progress, pause),
+            (progress, Err(pause)) => self.park(request, progress, pause, source),
         }
     }
 
-    fn park(&self, request: CancelRequest, mut progress: Progress, pause: Pause) -> Disposition {
+    fn park(&self, request: CancelRequest, mut progress: Progress, pause: Pause, source: Source) -> Disposition {
         let now = now();
         let wait = pause.wait;
         let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
@@ -110,10 +104,11 @@ impl<O: Operations> Handler<O> {
         match follow_up.encode(now) {
             Ok(message) => Disposition::Park { follow_up: message, level: level.clone() },
             Err(problem) => {
-                error!(%problem, "a follow-up cannot be written and its request goes to the dead queue; is this machine's clock right?");
-                let identity = Some(follow_up.request.identity);
-                let note = self.note(DeadReason::UnreadableFollowUp, problem.to_string(), identity);
-                Disposition::DeadLetter { note, answer: None }
+                error!(%problem, "a follow-up cannot be written and its request fails; is this machine's clock right?");
+                let FollowUp { request, progress } = follow_up;
+                let error = Some(ErrorDetail { message: problem.to_string(), ..ErrorDetail::default() });
+                let conclusion = Conclusion { outcome: Outcome::Failed(Reason::UnreadableFollowUp), error };
+                self.finish(&request, &progress, &conclusion, source)
             }
         }
     }
@@ -161,19 +156,37 @@ impl<O: Operations> Handler<O> {
         }
     }
 
-    fn refuse(&self, unusable: &Unusable) -> Disposition {
-        let identity = unusable.identity.clone();
-        warn!(identity = identity.as_ref().map(Identity::as_str), problem = %unusable.problem, "a request cannot be used and goes to the dead queue");
-        let answer = ResultEvent::unusable(unusable, now()).map(|event| {
+    fn refuse_request(&self, unusable: &Unusable) -> Disposition {
+        let identity = unusable.identity.as_ref().map(Identity::as_str);
+        warn!(identity, problem = %unusable.problem, "a request cannot be used and goes to the dead queue");
+        let event = ResultEvent::unusable(unusable, now());
+        self.refuse(DeadReason::UnusableRequest, Reason::UnusableRequest, unusable, event)
+    }
+
+    /// Whoever parked it accepted the request, so it is answered: nothing more will become known of it here.
+    fn refuse_follow_up(&self, unreadable: &UnreadableFollowUp) -> Disposition {
+        let identity = unreadable.request.identity.as_ref().map(Identity::as_str);
+        warn!(identity, problem = %unreadable, "a follow-up cannot be read and goes to the dead queue");
+        let event = ResultEvent::unreadable_follow_up(unreadable, now());
+        self.refuse(DeadReason::UnreadableFollowUp, Reason::UnreadableFollowUp, &unreadable.request, event)
+    }
+
+    fn refuse(
+        &self,
+        dead: DeadReason,
+        reason: Reason,
+        request: &Unusable,
+        event: Option<ResultEvent<'_>>,
+    ) -> Disposition {
+        let answer = event.map(|event| {
             Box::new(Answer {
-                outcome: Outcome::Failed(Reason::UnusableRequest),
+                outcome: Outcome::Failed(reason),
                 event: event.encode(&self.format),
-                reply_to: unusable.reply_to.clone(),
+                reply_to: request.reply_to.clone(),
                 keep: None,
             })
         });
-        let note = self.note(DeadReason::UnusableRequest, unusable.problem.clone(), identity);
-        Disposition::DeadLetter { note, answer }
+        Disposition::DeadLetter { note: self.note(dead, request.problem.clone(), request.identity.clone()), answer }
     }
 
     fn note(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetter {

@@ -64,7 +64,8 @@ pub(super) async fn work<O: Operations>(
     let start = async {
         let one = |delivery| process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery);
         let heads = safe_mode(&session, limits, one).await?;
-        session.consume(limits.prefetch).await.map(|()| heads)
+        session.consume(limits.prefetch).await?;
+        Ok(heads)
     };
     let started = tokio::select! {
         biased;
@@ -73,7 +74,7 @@ pub(super) async fn work<O: Operations>(
     };
     let heads = match started {
         Ok(heads) => heads,
-        Err(error) => return fault_end(tasks, session, error.into()).await,
+        Err(fault) => return fault_end(tasks, session, fault).await,
     };
     for delivery in heads {
         tasks.spawn(process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
@@ -101,13 +102,9 @@ pub(super) async fn work<O: Operations>(
 /// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues, one
 /// delivery at a time, for as long as one of them has come suspiciously often: what ends sessions reaches its limit alone,
 /// and what only stood beside it is finished. Answers with the heads that nothing is wrong with.
-async fn safe_mode<F>(
-    session: &Session,
-    limits: &Limits,
-    alone: impl Fn(Delivery) -> F,
-) -> Result<Vec<Delivery>, BrokerError>
+async fn safe_mode<F>(session: &Session, limits: &Limits, alone: impl Fn(Delivery) -> F) -> Result<Vec<Delivery>, Fault>
 where
-    F: Future<Output = Result<(), BrokerError>>,
+    F: Future<Output = Result<(), BrokerError>> + Send + 'static,
 {
     let mut heads = Vec::new();
     for source in Source::ALL {
@@ -118,7 +115,11 @@ where
                 break;
             }
             warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
-            alone(delivery).await?;
+            // In a task: a panic is this delivery's end, not the process's.
+            let mut task = JoinSet::from_iter([alone(delivery)]);
+            while let Some(ended) = task.join_next().await {
+                task_ended(ended)?;
+            }
         }
     }
     Ok(heads)

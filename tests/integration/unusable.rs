@@ -265,7 +265,7 @@ fn without_ours(properties: &BasicProperties) -> BasicProperties {
 }
 
 #[tokio::test]
-async fn a_follow_up_that_no_worker_wrote_is_kept_with_its_reason_and_called_for_nothing() {
+async fn a_follow_up_that_cannot_be_read_is_kept_with_its_reason_and_answered_where_its_identity_can_be_read() {
     let mut scene = Scene::new().await;
     let _worker = scene.worker().await;
     for (body, detail) in [
@@ -281,6 +281,13 @@ async fn a_follow_up_that_no_worker_wrote_is_kept_with_its_reason_and_called_for
         assert_eq!(told("cancel-worker-reason"), "unreadable_follow_up");
         assert_eq!(told("cancel-worker-detail"), detail);
     }
+    let newer = r#"{"v":2,"request":{"identity":"r-1","name":"projects/p/locations/global/operations/cancels-b","correlation_id":"c-1"},"progress":{"phase":"dreaming"}}"#;
+    scene.amqp.publish(&scene.queue("followups"), "followup", newer.as_bytes(), persistent()).await;
+    let event = scene.event_for("r-1").await;
+    assert_eq!((event.verdict().as_str(), event.correlation_id()), ("failed: unreadable_follow_up", "c-1"));
+    assert!(event.data()["error"]["message"].as_str().unwrap().starts_with("`v` must be 1"));
+    assert_eq!(event.data().get("attempts"), None, "nobody knows");
+    assert_eq!(scene.dead_letters(1).await[0].data, newer.as_bytes());
     scene.request("cancels-a").await;
     assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
     assert_eq!(scene.api.stats().await["cancel_calls"], 1);
