@@ -12,7 +12,7 @@ use super::main::{runtime, start_logging};
 use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
-use crate::worker::{Gatekeeper, Unlimited, now, policy, pursue};
+use crate::worker::{Clock, Gatekeeper, Unlimited, now, policy, pursue};
 
 /// `cancel`: the worker's own pursuit, without a broker.
 pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
@@ -67,7 +67,8 @@ async fn cancel_one(job: &Job, name: &OperationName) -> (Exit, Vec<u8>) {
     let begun = now();
     let timeout = time::Duration::try_from(job.timeout).unwrap_or(time::Duration::MAX);
     let progress = Progress::new(begun, begun.saturating_add(timeout));
-    let (progress, Ok(conclusion)) = pursue(&job.client, &job.gatekeeper, name, progress, &job.policy, Unlimited).await;
+    let (progress, Ok(conclusion)) =
+        pursue(&job.client, &job.gatekeeper, name, progress, &job.policy, Unlimited, Clock::System).await;
     let request = CancelRequest::new(name.clone(), None);
     let line = ResultEvent::concluded(&request, &progress, &conclusion, now()).data();
     (conclusion.outcome.into(), line)

@@ -6,13 +6,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::clock::{dice, now};
+use super::broker_link::Delivery;
+use super::clock::{Clock, dice};
 use super::counters::Counters;
 use super::disposition::{Answer, Disposition, Keep};
 use super::gatekeeper::Gatekeeper;
 use super::patience::{Cause, Limited, Pause};
 use super::pursue::pursue;
-use crate::broker::{Delivery, Ladder, Source};
+use crate::broker::{Ladder, Source};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
     CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
@@ -40,11 +41,12 @@ pub(super) struct Handler<O> {
     /// This worker's name, in dead letters.
     pub(super) worker: String,
     pub(super) counters: Counters,
+    pub(super) clock: Clock,
 }
 
 impl<O: Operations> Handler<O> {
     /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker.
-    pub(super) async fn handle(&self, delivery: &Delivery) -> Disposition {
+    pub(super) async fn handle(&self, delivery: &impl Delivery) -> Disposition {
         if self.stop.is_cancelled() {
             return Disposition::Requeue;
         }
@@ -52,7 +54,7 @@ impl<O: Operations> Handler<O> {
         match delivery.source() {
             Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
                 Ok(request) => {
-                    let first_seen = now();
+                    let first_seen = self.clock.now();
                     let deadline = request.deadline_from(first_seen, self.default_timeout);
                     let progress = Progress::new(first_seen, deadline);
                     self.pursue(request, progress, Source::Requests).await
@@ -78,14 +80,15 @@ impl<O: Operations> Handler<O> {
             slots: Arc::clone(&self.inline_slots),
             stop: self.stop.clone(),
         };
-        match pursue(&self.operations, &self.gatekeeper, &request.name, progress, &self.policy, patience).await {
+        let Self { operations, gatekeeper, policy, clock, .. } = self;
+        match pursue(operations, gatekeeper, &request.name, progress, policy, patience, *clock).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
             (progress, Err(pause)) => self.park(request, progress, pause, source),
         }
     }
 
     fn park(&self, request: CancelRequest, mut progress: Progress, pause: Pause, source: Source) -> Disposition {
-        let now = now();
+        let now = self.clock.now();
         let wait = pause.wait;
         let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
         let level = match pause.cause {
@@ -120,7 +123,7 @@ impl<O: Operations> Handler<O> {
         conclusion: &Conclusion,
         source: Source,
     ) -> Disposition {
-        let finished_at = now();
+        let finished_at = self.clock.now();
         let event = ResultEvent::concluded(request, progress, conclusion, finished_at).encode(&self.format);
         let Conclusion { outcome, error } = conclusion;
         let (name, identity) = (&request.name, request.identity.as_str());
@@ -159,7 +162,7 @@ impl<O: Operations> Handler<O> {
     fn refuse_request(&self, unusable: &Unusable) -> Disposition {
         let identity = unusable.identity.as_ref().map(Identity::as_str);
         warn!(identity, problem = %unusable.problem, "a request cannot be used and goes to the dead queue");
-        let event = ResultEvent::unusable(unusable, now());
+        let event = ResultEvent::unusable(unusable, self.clock.now());
         self.refuse(DeadReason::UnusableRequest, Reason::UnusableRequest, unusable, event)
     }
 
@@ -167,7 +170,7 @@ impl<O: Operations> Handler<O> {
     fn refuse_follow_up(&self, unreadable: &UnreadableFollowUp) -> Disposition {
         let identity = unreadable.request.identity.as_ref().map(Identity::as_str);
         warn!(identity, problem = %unreadable, "a follow-up cannot be read and goes to the dead queue");
-        let event = ResultEvent::unreadable_follow_up(unreadable, now());
+        let event = ResultEvent::unreadable_follow_up(unreadable, self.clock.now());
         self.refuse(DeadReason::UnreadableFollowUp, Reason::UnreadableFollowUp, &unreadable.request, event)
     }
 
@@ -190,6 +193,6 @@ impl<O: Operations> Handler<O> {
     }
 
     fn note(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetter {
-        DeadLetter { reason, detail, identity, time: now(), worker: self.worker.clone() }
+        DeadLetter { reason, detail, identity, time: self.clock.now(), worker: self.worker.clone() }
     }
 }

@@ -9,8 +9,10 @@
 //! - `handle` decides what becomes of a delivery; it talks to the Operations API, never to the broker.
 //! - `settle` does it; nothing else publishes or acknowledges.
 //! - [`Gatekeeper`] lets calls through: circuit breaker and rate limit.
+//! - [`Broker`] and its kin are what the worker needs of a broker: RabbitMQ, or a simulated one.
 //! - [`pursue`] makes the calls and waits that `cancellation` decides on. The `cancel` command uses it as well.
 
+mod broker_link;
 mod clock;
 mod counters;
 mod disposition;
@@ -22,8 +24,9 @@ mod run;
 mod session;
 mod settle;
 
-pub use clock::now;
+pub use broker_link::{Broker, Delivery, Publisher, Session};
+pub use clock::{Clock, now};
 pub use gatekeeper::Gatekeeper;
 pub use patience::{Cause, Patience, Pause, Unlimited};
 pub use pursue::pursue;
-pub use run::{RunError, policy, run};
+pub use run::{RunError, policy, run, run_on};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::clock::{dice, now};
+use super::clock::{Clock, dice};
 use super::gatekeeper::{Caller, Gatekeeper, Pass};
 use super::patience::{Cause, Patience, Pause};
 use crate::cancellation::{Conclusion, Failure, FailureKind, Policy, Progress, Reply, Step, next_step, resume};
@@ -17,6 +17,7 @@ pub async fn pursue<O: Operations, P: Patience>(
     mut progress: Progress,
     policy: &Policy,
     mut patience: P,
+    clock: Clock,
 ) -> (Progress, Result<Conclusion, P::End>) {
     let caller = gatekeeper.caller(operations, name);
     let mut step = resume(&mut progress);
@@ -24,7 +25,7 @@ pub async fn pursue<O: Operations, P: Patience>(
     let mut cause = Cause::Rest;
     loop {
         let pass = match step {
-            Step::Cancel | Step::Get => leave(&caller, &progress),
+            Step::Cancel | Step::Get => leave(&caller, &progress, clock),
             Step::Wait(wait) => Err(Pause { wait, cause }),
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
         };
@@ -46,7 +47,7 @@ pub async fn pursue<O: Operations, P: Patience>(
         };
         let still_out = probe && is_outage(&reply);
         let failures = progress.failures;
-        (progress, step) = next_step(progress, reply, now(), dice(), policy);
+        (progress, step) = next_step(progress, reply, clock.now(), dice(), policy);
         if still_out && matches!(step, Step::Wait(_)) {
             // What the breaker waits for, this operation need not wait for as well: the next probe may be its own.
             progress.failures = failures;
@@ -56,9 +57,9 @@ pub async fn pursue<O: Operations, P: Patience>(
 }
 
 /// Leave to make the next call, or how long to wait for it: not beyond the deadline.
-fn leave<'a>(caller: &Caller<'a>, progress: &Progress) -> Result<Pass<'a>, Pause> {
+fn leave<'a>(caller: &Caller<'a>, progress: &Progress, clock: Clock) -> Result<Pass<'a>, Pause> {
     caller.ask().or_else(|pause| {
-        let left = Duration::try_from(progress.deadline - now()).unwrap_or_default();
+        let left = Duration::try_from(progress.deadline - clock.now()).unwrap_or_default();
         if left.is_zero() { caller.insist() } else { Err(Pause { wait: pause.wait.min(left), ..pause }) }
     })
 }
@@ -83,13 +84,14 @@ mod tests {
         let body = include_bytes!("../../tests/golden/follow_up/v1-polling.body.json");
         let FollowUp { request, mut progress } =
             FollowUp::read(&Envelope { body, ..Envelope::default() }).expect("readable, whatever the patterns");
-        progress.deadline = now() + time::Duration::HOUR;
+        progress.deadline = Clock::System.now() + time::Duration::HOUR;
         let overrides = [("api.names", "operations/**".to_owned()), ("api.endpoint", "http://127.0.0.1:9".to_owned())];
         let settings = settings::load(&[], &overrides).expect("valid").settings;
         let client = Client::new(&settings.api).expect("a client");
         let policy = policy(&settings).expect("a policy");
         let gatekeeper = Gatekeeper::new(GatePolicy::default());
-        let (_, Ok(conclusion)) = pursue(&client, &gatekeeper, &request.name, progress, &policy, Unlimited).await;
+        let (_, Ok(conclusion)) =
+            pursue(&client, &gatekeeper, &request.name, progress, &policy, Unlimited, Clock::System).await;
         assert_eq!(conclusion.outcome, Outcome::Failed(Reason::BadEndpoint));
         let message = conclusion.error.expect("told").message;
         assert_eq!(message, "the operation's name is not of the form operations/** (api.names)");

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::broker_link::{Broker, RabbitMq};
+use super::clock::Clock;
 use super::counters::Counters;
 use super::gatekeeper::Gatekeeper;
 use super::handle::Handler;
 use super::session::{Limits, SessionEnd, work};
 use super::settle::{Settler, publish_retry};
-use crate::broker::{BrokerError, Ladder, Session};
+use crate::broker::{BrokerError, Ladder};
 use crate::cancellation::Policy;
 use crate::message::{EventFormat, EventMode};
 use crate::operations_api::Operations;
@@ -47,7 +49,22 @@ pub async fn run<O: Operations>(
     worker: &str,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let handler = Arc::new(handler(settings, operations, worker, stop.clone())?);
+    run_on(&RabbitMq { settings: &settings.amqp, worker }, settings, operations, worker, stop, Clock::System).await
+}
+
+/// As [`run`], on any broker and by any clock.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_on<B: Broker, O: Operations>(
+    broker: &B,
+    settings: &Settings,
+    operations: O,
+    worker: &str,
+    stop: CancellationToken,
+    clock: Clock,
+) -> Result<(), RunError> {
+    let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock)?);
     let limits = Limits::new(settings);
     let reconnect = settings.amqp.reconnect()?;
     let settler = Arc::new(Settler::new(publish_retry()?));
@@ -58,14 +75,16 @@ pub async fn run<O: Operations>(
     background.spawn(async move { reporter.counters.report().await });
     loop {
         let opened = tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
-            opened = Session::open(&settings.amqp, worker) => opened,
+            opened = broker.open() => opened,
         };
         let session = match opened {
             Ok(session) => session,
             Err(error) => {
                 let pause = sessions.failed(error)?;
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(pause) => continue,
                 }
@@ -80,6 +99,7 @@ pub async fn run<O: Operations>(
                 warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
                 let pause = sessions.lost(began.elapsed());
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(pause) => {}
                 }
@@ -134,6 +154,7 @@ fn handler<O>(
     operations: O,
     worker: &str,
     stop: CancellationToken,
+    clock: Clock,
 ) -> Result<Handler<O>, RunError> {
     let levels: Vec<Duration> = settings.amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
     Ok(Handler {
@@ -158,6 +179,7 @@ fn handler<O>(
         stop,
         worker: worker.to_owned(),
         counters: Counters::default(),
+        clock,
     })
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
+use super::broker_link::{Delivery as _, Session};
 use super::handle::Handler;
 use super::settle::Settler;
-use crate::broker::{BrokerError, Delivery, Publisher, Session, Source};
+use crate::broker::{BrokerError, Source};
 use crate::operations_api::Operations;
 use crate::settings::Settings;
 
@@ -53,16 +54,16 @@ impl Limits {
 }
 
 /// Takes deliveries and has each handled and settled in a task of its own, until a fault or the stop.
-pub(super) async fn work<O: Operations>(
+pub(super) async fn work<O: Operations, S: Session>(
     handler: &Arc<Handler<O>>,
     settler: &Arc<Settler>,
-    mut session: Session,
+    mut session: S,
     limits: &Limits,
 ) -> SessionEnd {
     let publisher = session.publisher();
     let mut tasks = JoinSet::new();
     let start = async {
-        let one = |delivery| process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery);
+        let one = |delivery| process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery);
         let heads = safe_mode(&session, limits, one).await?;
         session.consume(limits.prefetch).await?;
         Ok(heads)
@@ -77,7 +78,7 @@ pub(super) async fn work<O: Operations>(
         Err(fault) => return fault_end(tasks, session, fault).await,
     };
     for delivery in heads {
-        tasks.spawn(process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
+        tasks.spawn(process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
     }
     info!(prefetch = limits.prefetch, "consuming");
     loop {
@@ -89,7 +90,7 @@ pub(super) async fn work<O: Operations>(
             },
             next = session.next() => match next {
                 Ok(delivery) => {
-                    tasks.spawn(process(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
+                    tasks.spawn(process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
                 }
                 Err(error) => return fault_end(tasks, session, error.into()).await,
             },
@@ -102,7 +103,11 @@ pub(super) async fn work<O: Operations>(
 /// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues, one
 /// delivery at a time, for as long as one of them has come suspiciously often: what ends sessions reaches its limit alone,
 /// and what only stood beside it is finished. Answers with the heads that nothing is wrong with.
-async fn safe_mode<F>(session: &Session, limits: &Limits, alone: impl Fn(Delivery) -> F) -> Result<Vec<Delivery>, Fault>
+async fn safe_mode<S: Session, F>(
+    session: &S,
+    limits: &Limits,
+    alone: impl Fn(S::Delivery) -> F,
+) -> Result<Vec<S::Delivery>, Fault>
 where
     F: Future<Output = Result<(), BrokerError>> + Send + 'static,
 {
@@ -125,11 +130,11 @@ where
     Ok(heads)
 }
 
-async fn process<O: Operations>(
+async fn process<O: Operations, S: Session>(
     handler: Arc<Handler<O>>,
     settler: Arc<Settler>,
-    publisher: Publisher,
-    delivery: Delivery,
+    publisher: S::Publisher,
+    delivery: S::Delivery,
 ) -> Result<(), BrokerError> {
     let disposition = handler.handle(&delivery).await;
     settler.settle(&publisher, delivery, disposition, &handler.counters).await
@@ -145,14 +150,14 @@ fn task_ended(ended: Ended) -> Result<(), Fault> {
 }
 
 /// Nothing of a dead session is finished: its deliveries come again, and work on them now would be work done twice.
-async fn fault_end(mut tasks: JoinSet<Result<(), BrokerError>>, session: Session, fault: Fault) -> SessionEnd {
+async fn fault_end(mut tasks: JoinSet<Result<(), BrokerError>>, session: impl Session, fault: Fault) -> SessionEnd {
     tasks.shutdown().await;
     session.close().await;
     SessionEnd::Fault(fault)
 }
 
 /// Stops consuming, gives what is in flight the time of grace, and leaves the rest to be delivered again.
-async fn stop(mut tasks: JoinSet<Result<(), BrokerError>>, mut session: Session, grace: Duration) -> SessionEnd {
+async fn stop(mut tasks: JoinSet<Result<(), BrokerError>>, mut session: impl Session, grace: Duration) -> SessionEnd {
     info!(in_flight = tasks.len(), "stopping: no new deliveries; what is in flight is finished or parked");
     let finish = async {
         session.stop_consuming().await;

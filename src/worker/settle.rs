@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use tracing::{debug, error, info};
 
+use super::broker_link::{Delivery, Publisher};
 use super::counters::Counters;
 use super::disposition::{Answer, Disposition, Keep};
-use crate::broker::{BrokerError, Confirmed, Delivery, PublishError, Publisher, Target};
+use crate::broker::{BrokerError, PublishError, Target};
 use crate::message::Outgoing;
 use crate::retry::{Intervals, InvalidIntervals};
 
@@ -25,10 +26,10 @@ impl Settler {
 
     /// # Errors
     /// The session is over. The delivery was not acknowledged and will come again.
-    pub(super) async fn settle(
+    pub(super) async fn settle<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery>(
         &self,
-        publisher: &Publisher,
-        delivery: Delivery,
+        publisher: &P,
+        delivery: D,
         disposition: Disposition,
         counters: &Counters,
     ) -> Result<(), BrokerError> {
@@ -65,12 +66,12 @@ impl Settler {
     }
 
     /// The event, and the copy in the dead queue if one is kept.
-    async fn answer(
+    async fn answer<P: Publisher>(
         &self,
-        publisher: &Publisher,
-        delivery: &Delivery,
+        publisher: &P,
+        delivery: &P::Delivery,
         answer: &Answer,
-    ) -> Result<Confirmed, BrokerError> {
+    ) -> Result<P::Proof, BrokerError> {
         let event = self.publish(publisher, &Target::Event(answer.outcome), &answer.event).await?;
         match &answer.keep {
             None => Ok(event),
@@ -82,20 +83,20 @@ impl Settler {
         }
     }
 
-    async fn publish(
+    async fn publish<P: Publisher>(
         &self,
-        publisher: &Publisher,
+        publisher: &P,
         target: &Target,
         message: &Outgoing,
-    ) -> Result<Confirmed, BrokerError> {
+    ) -> Result<P::Proof, BrokerError> {
         self.insist(|| publisher.publish(target, message.clone())).await
     }
 
     /// Publishes until it is confirmed. What cannot be routed, or is refused, stays in the broker as the unacknowledged
     /// delivery that it came from, and goes on as soon as somebody mends the queue.
-    async fn insist<F>(&self, publish: impl Fn() -> F) -> Result<Confirmed, BrokerError>
+    async fn insist<F, Proof>(&self, publish: impl Fn() -> F) -> Result<Proof, BrokerError>
     where
-        F: Future<Output = Result<Confirmed, PublishError>>,
+        F: Future<Output = Result<Proof, PublishError>>,
     {
         let mut stuck = None;
         let mut attempts = 0;
@@ -113,7 +114,7 @@ impl Settler {
 }
 
 /// The direct reply, best effort: the event is safe by now, and the request answered.
-async fn copy_to_requester(publisher: &Publisher, answer: Answer) {
+async fn copy_to_requester(publisher: &impl Publisher, answer: Answer) {
     let Answer { event, reply_to: Some(address), .. } = answer else { return };
     if let Err(error) = publisher.reply(&address, event).await {
         debug!(%error, "a direct reply was not taken; whoever waited for it may have gone");
