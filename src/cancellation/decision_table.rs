@@ -143,6 +143,17 @@ mod cancel {
     }
 
     #[test]
+    fn a_refusal_that_could_not_be_verified_by_the_deadline_is_no_answer_about_the_operation() {
+        let refused = || {
+            let story = Story::begins().until_before_deadline(Duration::ZERO);
+            story.answered(Step::Cancel, failure(FailureKind::FailedPrecondition))
+        };
+        refused().answered(Step::Get, failure(FailureKind::Unavailable)).fails(Reason::Unavailable);
+        let unauthenticated = || failure(FailureKind::Unauthenticated);
+        refused().times(2, &Step::Get, unauthenticated).fails(Reason::Unauthenticated);
+    }
+
+    #[test]
     fn a_conflict_is_retried_and_then_verified() {
         let spent = || {
             Story::begins()

@@ -144,11 +144,17 @@ impl Case<'_> {
         match reply {
             Reply::Operation(operation) => self.concluded(operation).unwrap_or_else(|| fail(reason, error)),
             Reply::Failure(failure) => match failure.kind {
-                FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict if !self.out_of_time() => {
+                FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict => {
                     self.progress.renewed = false;
+                    if self.out_of_time() {
+                        // The refusal may have come because the operation was done: nobody knows.
+                        return fail(Reason::Unavailable, unread(&error, failure.error));
+                    }
                     self.back_off(failure.retry_after)
                 }
-                FailureKind::Unauthenticated => self.renew_or(Step::Get, reason, error),
+                FailureKind::Unauthenticated => {
+                    self.renew_or(Step::Get, Reason::Unauthenticated, unread(&error, failure.error))
+                }
                 _ => fail(reason, error),
             },
             Reply::Accepted | Reply::Undecodable { .. } => fail(reason, error),
@@ -284,6 +290,15 @@ impl Case<'_> {
         let error = ErrorDetail { message, ..self.progress.last_error.clone().unwrap_or_default() };
         fail(Reason::DeadlineExceeded, error)
     }
+}
+
+/// What failed the get, after what had failed the cancel.
+fn unread(cancel: &ErrorDetail, get: ErrorDetail) -> ErrorDetail {
+    let message = format!(
+        "the cancel failed: {}; and whether the operation is done could not be read by the deadline: {}",
+        cancel.message, get.message
+    );
+    ErrorDetail { message, ..get }
 }
 
 fn finish(outcome: Outcome, error: Option<ErrorDetail>) -> Step {

@@ -8,7 +8,7 @@ use cancel_worker::operations_api::Client;
 use cancel_worker::retry::GatePolicy;
 use cancel_worker::settings;
 use cancel_worker::simulator::{Simulator, SimulatorOptions};
-use cancel_worker::worker::{Gatekeeper, Unlimited, now, policy, pursue};
+use cancel_worker::worker::{Clock, Gatekeeper, Unlimited, now, policy, pursue};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
@@ -373,7 +373,7 @@ impl Api {
         let progress = Progress::new(now(), now() + followed_for);
         // The table alone: neither rate limit nor circuit breaker.
         let open = Gatekeeper::new(GatePolicy::default());
-        let pursuing = pursue(&self.client, &open, &name, progress, &self.policy, Unlimited);
+        let pursuing = pursue(&self.client, &open, &name, progress, &self.policy, Unlimited, Clock::System);
         let ended = timeout(AMPLE, pursuing).await.unwrap_or_else(|_| panic!("{id} does not end"));
         let (progress, Ok(conclusion)) = ended;
         Pursued { progress, conclusion, took: began.elapsed() }

@@ -1,0 +1,176 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep};
+
+use cancel_worker::cancellation::{ErrorDetail, Failure, FailureKind, Operation, OperationStatus, Reply};
+use cancel_worker::message::OperationName;
+use cancel_worker::operations_api::Operations;
+use cancel_worker::retry::Key;
+
+use crate::world::World;
+
+/// What an operation does by itself and when it is cancelled. Times are from its beginning, or from the cancel.
+#[derive(Clone, Copy, Debug)]
+pub enum Script {
+    Cancels {
+        after: Duration,
+    },
+    Completes {
+        at: Duration,
+    },
+    EndsWithItsOwnError {
+        at: Duration,
+    },
+    /// Completes, unless a cancel comes early enough.
+    Races {
+        at: Duration,
+        after: Duration,
+    },
+    NeverDone,
+    Unimplemented,
+    NotFound,
+    Denied,
+    NotCancellable,
+}
+
+/// The truth about an operation.
+pub struct SimulatedOperation {
+    pub script: Script,
+    pub began: Instant,
+    pub cancelled: Option<Instant>,
+    /// Cancels that reached it.
+    pub cancels: u32,
+}
+
+impl SimulatedOperation {
+    /// The google.rpc code that it has ended with, if it has.
+    pub fn ended(&self, now: Instant) -> Option<i32> {
+        let over = |end: Instant, code| (now >= end).then_some(code);
+        match self.script {
+            Script::Cancels { after } => over(self.cancelled? + after, 1),
+            Script::Completes { at } => over(self.began + at, 0),
+            Script::EndsWithItsOwnError { at } => over(self.began + at, 13),
+            Script::Races { at, after } => {
+                let completes = self.began + at;
+                match self.cancelled.map(|cancelled| cancelled + after) {
+                    Some(cancels) if cancels < completes => over(cancels, 1),
+                    _ => over(completes, 0),
+                }
+            }
+            Script::NeverDone | Script::Unimplemented | Script::NotFound | Script::Denied | Script::NotCancellable => {
+                None
+            }
+        }
+    }
+
+    fn cancel(&mut self, now: Instant) -> Reply {
+        self.cancels += 1;
+        match self.script {
+            Script::Unimplemented => failure(FailureKind::Unimplemented),
+            Script::NotFound => failure(FailureKind::NotFound),
+            Script::Denied => failure(FailureKind::PermissionDenied),
+            Script::NotCancellable => failure(FailureKind::FailedPrecondition),
+            _ if self.ended(now).is_some() => failure(FailureKind::FailedPrecondition),
+            _ => {
+                self.cancelled.get_or_insert(now);
+                Reply::Accepted
+            }
+        }
+    }
+
+    fn get(&self, name: &OperationName, now: Instant) -> Reply {
+        match self.script {
+            Script::NotFound => return failure(FailureKind::NotFound),
+            Script::Denied => return failure(FailureKind::PermissionDenied),
+            _ => {}
+        }
+        let ended = self.ended(now);
+        let error = ended.filter(|code| *code != 0);
+        let error = error.map(|code| OperationStatus { code, message: "ended so".to_owned() });
+        let resource = json!({ "name": name.as_str(), "done": ended.is_some() }).to_string();
+        Reply::Operation(Operation {
+            done: ended.is_some(),
+            error,
+            resource: Arc::from(RawValue::from_string(resource).unwrap()),
+        })
+    }
+}
+
+fn failure(kind: FailureKind) -> Reply {
+    failure_after(kind, None)
+}
+
+fn failure_after(kind: FailureKind, retry_after: Option<Duration>) -> Reply {
+    let error = ErrorDetail { message: format!("simulated {kind:?}"), ..ErrorDetail::default() };
+    Reply::Failure(Failure { kind, error, retry_after })
+}
+
+/// The simulated API, as one worker sees it: the truth through bad weather.
+pub struct SimulatedApi {
+    pub world: World,
+    pub worker: usize,
+}
+
+impl SimulatedApi {
+    async fn call(&self, what: &str, name: &OperationName, effect: impl FnOnce() -> Reply) -> Reply {
+        self.world.edge(self.worker, format!("{what} {name}")).await;
+        let (before, hangs) = {
+            let mut state = self.world.state();
+            (state.strikes("no effect", 0.06), state.dice.u8(..4) == 0)
+        };
+        if before {
+            return self.bad_weather(hangs).await;
+        }
+        let reply = effect();
+        self.world.edge(self.worker, format!("{what} {name} has its effect: {}", shown(&reply))).await;
+        let after = self.world.state().strikes("answer lost after the effect", 0.06);
+        if after { self.bad_weather(hangs).await } else { reply }
+    }
+
+    async fn bad_weather(&self, hangs: bool) -> Reply {
+        if hangs {
+            sleep(Duration::from_secs(10)).await;
+        }
+        let kind = match self.world.state().dice.u8(..6) {
+            0 => FailureKind::RateLimited,
+            1 => FailureKind::Unauthenticated,
+            _ => FailureKind::Unavailable,
+        };
+        let retry_after = self.world.state().dice.bool().then_some(Duration::from_secs(2));
+        failure_after(kind, retry_after)
+    }
+}
+
+fn shown(reply: &Reply) -> String {
+    match reply {
+        Reply::Accepted => "accepted".to_owned(),
+        Reply::Operation(operation) => format!("done {}, {:?}", operation.done, operation.error),
+        Reply::Undecodable { detail } => detail.clone(),
+        Reply::Failure(failure) => format!("{:?}", failure.kind),
+    }
+}
+
+impl Operations for SimulatedApi {
+    async fn cancel(&self, name: &OperationName) -> Reply {
+        let effect = || match self.world.state().operations.get_mut(name.as_str()) {
+            Some(operation) => operation.cancel(Instant::now()),
+            None => failure(FailureKind::NotFound),
+        };
+        self.call("cancel", name, effect).await
+    }
+
+    async fn get(&self, name: &OperationName) -> Reply {
+        let effect = || match self.world.state().operations.get(name.as_str()) {
+            Some(operation) => operation.get(name, Instant::now()),
+            None => failure(FailureKind::NotFound),
+        };
+        self.call("get", name, effect).await
+    }
+
+    fn endpoint(&self, _name: &OperationName) -> Option<Key> {
+        Some(Key::of("simulated"))
+    }
+}

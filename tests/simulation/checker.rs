@@ -1,0 +1,122 @@
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use cancel_worker::message::{CancelRequest, Envelope, OperationName, ReceivedEvent};
+
+use crate::api::{Script, SimulatedOperation};
+use crate::scenario::Asked;
+use crate::world::{Message, State, World};
+
+/// What the promise says, of everything that came out.
+pub fn check(world: &World, asked: &[Asked]) {
+    let mut state = world.state();
+    let mut problems = Vec::new();
+    let events: Vec<ReceivedEvent> = state.events.iter().filter_map(|event| read(event, &mut problems)).collect();
+    for request in asked {
+        check_request(request, &state, &events, &mut problems);
+    }
+    let known: BTreeSet<String> = asked.iter().map(event_id).collect();
+    for event in events.iter().filter(|event| !known.contains(&event.id)) {
+        problems.push(format!("an event that nobody asked for: {event:?}"));
+    }
+    for letter in &state.dead {
+        let told = |name: &str| letter.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str());
+        match (letter.poison, told("cancel-worker-reason")) {
+            (true, None) | (false, Some("failed")) => {}
+            (poison, reason) => problems.push(format!(
+                "in the dead queue: {:?}, poison {poison}, reason {reason:?}, {} deliveries",
+                letter.message_id, letter.deliveries
+            )),
+        }
+    }
+    state.violations.extend(problems);
+}
+
+fn event_id(request: &Asked) -> String {
+    let name = OperationName::parse(&request.name).expect("a name");
+    CancelRequest::new(name, Some(request.id.clone())).identity.event_id().to_string()
+}
+
+fn read(message: &Message, problems: &mut Vec<String>) -> Option<ReceivedEvent> {
+    let envelope = Envelope { body: &message.body, content_type: Some(&message.content_type), ..Envelope::default() };
+    match ReceivedEvent::read(&envelope) {
+        Ok(event) if event.id == message.message_id => Some(event),
+        other => {
+            problems.push(format!("an event that cannot be read or has another message_id: {other:?}"));
+            None
+        }
+    }
+}
+
+/// `cancelled`, or `failed: not_found`.
+fn verdict(event: &ReceivedEvent) -> String {
+    let reason = event.data.error.as_ref().and_then(|error| error.reason.as_deref());
+    match reason {
+        Some(reason) => format!("{}: {reason}", event.data.outcome),
+        None => event.data.outcome.clone(),
+    }
+}
+
+fn check_request(request: &Asked, state: &State, events: &[ReceivedEvent], problems: &mut Vec<String>) {
+    let operation = &state.operations[&request.name];
+    let own: Vec<&ReceivedEvent> =
+        events.iter().filter(|event| event.data.request_id.as_deref() == Some(&request.id)).collect();
+    let verdicts: BTreeSet<String> = own.iter().map(|event| verdict(event)).collect();
+    let mut wrong = |problem: &str| {
+        problems.push(format!("{problem}: {} ({:?}): {verdicts:?}", request.id, request.script));
+    };
+    if own.is_empty() {
+        wrong("no answer");
+    }
+    if own.iter().any(|event| event.id != event_id(request)) {
+        wrong("answered under another id");
+    }
+    if own.iter().any(|event| event.data.name.as_deref() != Some(&request.name)) {
+        wrong("answered for another operation");
+    }
+    if own.iter().any(|event| event.data.attempts.is_none_or(|calls| calls.cancel == 0)) {
+        wrong("answered without an attempt to cancel");
+    }
+    let truth = truth(operation);
+    // A deadline is passed once for each time that the broker delivers the request: what was not known at the first may
+    // be known at the second. What is known never changes.
+    let hurried = ["failed: deadline_exceeded", "failed: unavailable", "failed: unauthenticated"];
+    let admissible = |verdict: &&String| **verdict == truth || (request.hurried && hurried.contains(&verdict.as_str()));
+    if !verdicts.iter().all(|verdict| admissible(&verdict)) {
+        wrong(&format!("not true, which is {truth}"));
+    }
+    if verdicts.len() > 1 && !request.hurried {
+        wrong("two answers");
+    }
+    // Where a crash came between the event and the copy, the next delivery may have found out more.
+    let failed = own.iter().all(|event| event.data.outcome == "failed");
+    if failed && !state.dead.iter().any(|letter| !letter.poison && is_about(letter, request)) {
+        wrong("failed, and not kept in the dead queue");
+    }
+}
+
+fn is_about(letter: &Message, request: &Asked) -> bool {
+    let body: serde_json::Value = serde_json::from_slice(&letter.body).unwrap_or_default();
+    body["request_id"] == request.id.as_str()
+}
+
+/// What the answer has to be, by what became of the operation.
+fn truth(operation: &SimulatedOperation) -> String {
+    let failed = |reason: &str| format!("failed: {reason}");
+    match operation.script {
+        Script::Unimplemented => "unimplemented".to_owned(),
+        Script::NotFound => failed("not_found"),
+        Script::Denied => failed("permission_denied"),
+        Script::NotCancellable => failed("not_cancellable"),
+        Script::NeverDone => failed("deadline_exceeded"),
+        Script::Cancels { .. }
+        | Script::Completes { .. }
+        | Script::EndsWithItsOwnError { .. }
+        | Script::Races { .. } => match operation.ended(Instant::now()) {
+            Some(1) => "cancelled".to_owned(),
+            Some(_) => "completed".to_owned(),
+            None => "not over".to_owned(),
+        },
+    }
+}

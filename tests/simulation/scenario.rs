@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use time::OffsetDateTime;
+use time::macros::datetime;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use cancel_worker::message::{CancelRequest, OperationName};
+use cancel_worker::settings::{self, Settings};
+use cancel_worker::worker::{Clock, run_on};
+
+use crate::api::{Script, SimulatedApi, SimulatedOperation};
+use crate::broker::SimulatedBroker;
+use crate::checker;
+use crate::world::{Message, World};
+
+const START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
+/// All must be done by then, in simulated time: the longest deadline, 20 minutes, and some more.
+const LIMIT: Duration = Duration::from_secs(45 * 60);
+/// What a worker that is stopped may take: its grace, and a little.
+const STOP_LIMIT: Duration = Duration::from_secs(17);
+const MAX_STEPS: u64 = 400_000;
+
+static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
+    let overrides = [("amqp.prefetch", "4".to_owned()), ("worker.default_timeout", "20m".to_owned())];
+    settings::load(&[], &overrides).expect("valid settings").settings
+});
+
+/// A request as upstream published it.
+pub struct Asked {
+    pub id: String,
+    pub name: String,
+    pub script: Script,
+    /// Its deadline may come before the operation's end, or in the middle of the faults.
+    pub hurried: bool,
+}
+
+/// What came of one seed.
+pub struct Report {
+    pub violations: Vec<String>,
+    pub trace_hash: u64,
+    pub steps: u64,
+    pub requests: usize,
+    pub events: usize,
+    pub struck: BTreeMap<&'static str, u64>,
+}
+
+/// Runs everything that the seed says.
+pub fn run(seed: u64, print: bool) -> Report {
+    fastrand::seed(seed);
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(simulate(seed, print))
+}
+
+async fn simulate(seed: u64, print: bool) -> Report {
+    let mut dice = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let workers = dice.usize(1..=2);
+    let calm = dice.u8(..10) == 0;
+    let fault_time = Duration::from_secs(if calm { 0 } else { dice.u64(10..120) });
+    let severity = [0.3, 1.0, 3.0, 8.0][dice.usize(..4)];
+    let world = World::new(seed, print, workers, fault_time, severity);
+    let clock = Clock::Simulated { start: START, began: Instant::now() };
+    let count = dice.usize(1..=12);
+    let asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut dice)).collect();
+
+    let pump = tokio::spawn({
+        let world = world.clone();
+        async move { world.pump().await }
+    });
+    let end = CancellationToken::new();
+    let supervisors: Vec<_> = (0..workers)
+        .map(|worker| tokio::spawn(supervise(world.clone(), worker, clock, dice.fork(), end.clone())))
+        .collect();
+    publish(&world, &asked, &mut dice).await;
+    wait_until_drained(&world).await;
+    end.cancel();
+    for supervisor in supervisors {
+        if let Err(error) = supervisor.await {
+            world.state().violations.push(format!("a supervisor ended: {error}"));
+        }
+    }
+    pump.abort();
+    checker::check(&world, &asked);
+    let state = world.state();
+    Report {
+        violations: state.violations.clone(),
+        trace_hash: state.trace_hash(),
+        steps: state.steps,
+        requests: count,
+        events: state.events.len(),
+        struck: state.struck.clone(),
+    }
+}
+
+fn asked(number: usize, dice: &mut fastrand::Rng) -> Asked {
+    let mut seconds = |longest: u64| Duration::from_millis(dice.u64(0..longest * 1000));
+    let (short, long, later) = (seconds(5), seconds(90), seconds(60));
+    let script = match dice.u8(..12) {
+        0..4 => Script::Cancels { after: if dice.bool() { short } else { long } },
+        4 => Script::Completes { at: later },
+        5 => Script::EndsWithItsOwnError { at: later },
+        6 | 7 => Script::Races { at: later, after: long },
+        8 => Script::Unimplemented,
+        9 => Script::NotFound,
+        10 => Script::Denied,
+        _ if dice.bool() => Script::NotCancellable,
+        _ => Script::NeverDone,
+    };
+    Asked {
+        id: format!("request-{number}"),
+        name: format!("projects/p/locations/global/operations/o-{number}"),
+        script,
+        hurried: dice.u8(..6) == 0,
+    }
+}
+
+/// As upstream does: over a while, now and then the same twice, and now and then something poisonous between them.
+async fn publish(world: &World, asked: &[Asked], dice: &mut fastrand::Rng) {
+    for request in asked {
+        sleep(Duration::from_millis(dice.u64(0..4000))).await;
+        let name = OperationName::parse(&request.name).expect("a name");
+        let mut message = CancelRequest::new(name, Some(request.id.clone()));
+        message.timeout = request.hurried.then(|| Duration::from_secs(dice.u64(1..60)));
+        let message: Message = message.to_message(START).into();
+        let mut state = world.state();
+        let operation =
+            SimulatedOperation { script: request.script, began: Instant::now(), cancelled: None, cancels: 0 };
+        state.operations.insert(request.name.clone(), operation);
+        if dice.u8(..20) == 0 {
+            state.requests.push_back(message.clone());
+        }
+        state.requests.push_back(message);
+        if dice.u8(..100) == 0 {
+            state.requests.push_back(Message { message_id: "poison".to_owned(), poison: true, ..Message::default() });
+        }
+        drop(state);
+        world.tell();
+    }
+}
+
+async fn wait_until_drained(world: &World) {
+    let limit = Instant::now() + LIMIT;
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let mut state = world.state();
+        if Instant::now() > state.faults_until && state.is_drained() {
+            return;
+        }
+        if Instant::now() > limit || state.steps > MAX_STEPS {
+            let problem = format!(
+                "not drained: {} requests, {} follow-ups, {} waiting, after {} steps",
+                state.requests.len(),
+                state.followups.len(),
+                state.waiting.len(),
+                state.steps
+            );
+            state.violations.push(problem);
+            return;
+        }
+    }
+}
+
+/// Runs a worker as systemd would: started again after every crash and every stop.
+async fn supervise(world: World, worker: usize, clock: Clock, mut dice: fastrand::Rng, end: CancellationToken) {
+    while !end.is_cancelled() {
+        let crash = CancellationToken::new();
+        world.state().crashes[worker] = crash.clone();
+        let stop = CancellationToken::new();
+        let broker = SimulatedBroker { world: world.clone(), worker };
+        let api = SimulatedApi { world: world.clone(), worker };
+        let name = format!("worker-{worker}");
+        let running = AssertUnwindSafe(run_on(&broker, &SETTINGS, api, &name, stop.clone(), clock)).catch_unwind();
+        // Now and then it is stopped in order, as by a rolling restart.
+        let restart = sleep(Duration::from_millis(dice.u64(1000..120_000)));
+        let stopping = async {
+            tokio::select! {
+                biased;
+                () = end.cancelled() => {}
+                () = restart => {}
+            }
+            world.state().note(format_args!("worker {worker}: told to stop"));
+            stop.cancel();
+            let limit = Instant::now() + STOP_LIMIT;
+            sleep_until(limit).await;
+        };
+        tokio::select! {
+            biased;
+            () = crash.cancelled() => world.state().note(format_args!("worker {worker}: crashed")),
+            ended = running => match ended {
+                Ok(Ok(())) if stop.is_cancelled() => world.state().note(format_args!("worker {worker}: stopped")),
+                Ok(ended) => world.state().violations.push(format!("worker {worker} ended untold: {ended:?}")),
+                Err(_) => world.state().violations.push(format!("worker {worker} panicked")),
+            },
+            () = stopping => world.state().violations.push(format!("worker {worker} does not stop")),
+        }
+        world.state().end_sessions_of(worker);
+        world.tell();
+        sleep(Duration::from_millis(dice.u64(0..500))).await;
+    }
+}
