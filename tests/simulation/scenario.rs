@@ -175,8 +175,15 @@ async fn supervise(world: World, worker: usize, clock: Clock, mut dice: fastrand
         let api = SimulatedApi { world: world.clone(), worker };
         let name = format!("worker-{worker}");
         let running = AssertUnwindSafe(run_on(&broker, &SETTINGS, api, &name, stop.clone(), clock)).catch_unwind();
-        // Now and then it is stopped in order, as by a rolling restart.
-        let restart = sleep(Duration::from_millis(dice.u64(1000..120_000)));
+        // Now and then it is stopped in order, as by a rolling restart. Later not: a restart would mend what is stuck.
+        let restart_at = Instant::now() + Duration::from_millis(dice.u64(1000..120_000));
+        let restarts = restart_at < world.state().faults_until;
+        let restart = async {
+            sleep_until(restart_at).await;
+            if !restarts {
+                std::future::pending::<()>().await;
+            }
+        };
         let stopping = async {
             tokio::select! {
                 biased;
