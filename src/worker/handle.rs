@@ -21,6 +21,9 @@ use crate::message::{
 };
 use crate::operations_api::Operations;
 
+/// A delivery that has come so often is not held: what it has to wait for, it waits for in the broker.
+const RESTLESS: u32 = 3;
+
 /// Everything that handling a delivery needs and that outlives sessions.
 #[derive(Debug)]
 pub(super) struct Handler<O> {
@@ -51,35 +54,34 @@ impl<O: Operations> Handler<O> {
             return Disposition::Requeue;
         }
         let envelope = delivery.envelope();
+        // While faults last, every second that a delivery is held is a chance of the next, until the delivery limit takes
+        // it without an answer; a follow-up begins to count anew. Not at once: each park may leave one follow-up too many.
+        let hold = if delivery.redeliveries() < RESTLESS { self.inline_wait } else { Duration::ZERO };
         match delivery.source() {
             Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
                 Ok(request) => {
                     let first_seen = self.clock.now();
                     let deadline = request.deadline_from(first_seen, self.default_timeout);
                     let progress = Progress::new(first_seen, deadline);
-                    self.pursue(request, progress, Source::Requests).await
+                    self.pursue(request, progress, Source::Requests, hold).await
                 }
                 Err(unusable) => self.refuse_request(&unusable),
             },
             Source::Followups => match FollowUp::read(&envelope) {
-                Ok(FollowUp { request, progress }) => self.pursue(request, progress, Source::Followups).await,
+                Ok(FollowUp { request, progress }) => self.pursue(request, progress, Source::Followups, hold).await,
                 Err(unreadable) => self.refuse_follow_up(&unreadable),
             },
         }
     }
 
-    async fn pursue(&self, request: CancelRequest, progress: Progress, source: Source) -> Disposition {
+    async fn pursue(&self, request: CancelRequest, progress: Progress, source: Source, hold: Duration) -> Disposition {
         // What has been parked once waits in the broker from then on, but for what no wait queue is short enough for.
         let longest_step = match source {
             Source::Requests => self.inline_wait,
             Source::Followups => self.ladder.shortest().ttl(),
         };
-        let patience = Limited {
-            left: self.inline_wait,
-            longest_step,
-            slots: Arc::clone(&self.inline_slots),
-            stop: self.stop.clone(),
-        };
+        let patience =
+            Limited { left: hold, longest_step, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
         let Self { operations, gatekeeper, policy, clock, .. } = self;
         match pursue(operations, gatekeeper, &request.name, progress, policy, patience, *clock).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
