@@ -24,7 +24,7 @@ const ANOTHER_HOST: &str = "to find the correct endpoint";
 
 /// The two calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub enum Call {
     /// `POST …:cancel`.
     Cancel,
     /// `GET …`.
@@ -32,7 +32,8 @@ pub(super) enum Call {
 }
 
 /// What an answer means. Of a cancel that was answered with 2xx the body does not matter.
-pub(super) fn reply(call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDateTime) -> Reply {
+#[must_use]
+pub fn reply(call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDateTime) -> Reply {
     match call {
         _ if !status.is_success() => Reply::Failure(failure(status, headers, body, now)),
         Call::Cancel => Reply::Accepted,

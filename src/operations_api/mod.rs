@@ -29,5 +29,6 @@ mod tests;
 mod tls;
 mod wire;
 
+pub use classify::{Call, reply as classify};
 pub use client::{Client, ClientError, Operations};
 pub use tls::TlsError;

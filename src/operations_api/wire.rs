@@ -26,6 +26,9 @@ pub(super) enum NotAnOperation {
     TooDeep,
     #[error("the answer is not JSON: {0}")]
     NotJson(String),
+    /// Those who get it within an event could not read the event.
+    #[error("the answer has half of a surrogate pair in a string")]
+    HalfCharacter,
     #[error("the answer is JSON, but not an operation: {0}")]
     OtherJson(String),
 }
@@ -56,6 +59,9 @@ pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
     }
     let resource: Box<RawValue> =
         serde_json::from_slice(body).map_err(|error| NotAnOperation::NotJson(words(&error.to_string(), 200)))?;
+    if mentions_surrogates(resource.get()) && serde_json::from_str::<Value>(resource.get()).is_err() {
+        return Err(NotAnOperation::HalfCharacter);
+    }
     let wire: WireOperation<'_> = object(resource.get()).map_err(other)?;
     let error = wire.error.map(|error| object::<WireStatus>(error.get())).transpose().map_err(other)?;
     Ok(Operation {
@@ -75,6 +81,11 @@ fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error>
     } else {
         Err(serde::de::Error::custom("an object is needed"))
     }
+}
+
+/// Whether there is a `\ud8…` to `\udf…`: a rough look, for what is rare.
+fn mentions_surrogates(json: &str) -> bool {
+    json.as_bytes().windows(3).any(|three| matches!(three, [b'\\', b'u', b'd' | b'D']))
 }
 
 /// Counts brackets outside strings. Of what is not JSON the answer does not matter.
