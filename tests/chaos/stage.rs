@@ -143,10 +143,8 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, times, requests, lost, wrong, doubled, dead, slowest } = self;
-        write!(
-            f,
-            "{name:<20}{times:>7}{requests:>10}{lost:>7}{wrong:>7}{doubled:>9}{dead:>7}{:>16.1} s",
-            slowest.as_secs_f64()
-        )
+        // Where the fault never ends before all is answered, there is no recovery to be measured.
+        let slowest = if slowest.is_zero() { "-".to_owned() } else { format!("{:.1} s", slowest.as_secs_f64()) };
+        write!(f, "{name:<20}{times:>7}{requests:>10}{lost:>7}{wrong:>7}{doubled:>9}{dead:>7}{slowest:>18}")
     }
 }
