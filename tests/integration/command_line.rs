@@ -8,7 +8,6 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 
 use crate::scene::{PATIENCE, Scene, event_id, operation, run_command};
-use crate::simulated::SimulatedApi;
 
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()

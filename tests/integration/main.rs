@@ -12,7 +12,6 @@ mod event;
 mod google_stub;
 mod mailbox;
 mod scene;
-mod simulated;
 
 mod broker_delivery;
 mod broker_publisher;

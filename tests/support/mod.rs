@@ -6,14 +6,18 @@ mod amqp;
 mod broker;
 mod certificates;
 mod http;
+mod names;
 mod port;
 mod process;
+mod simulated;
 mod tls_server;
 
 pub use amqp::{Amqp, persistent};
 pub use broker::Broker;
 pub use certificates::Certificates;
 pub use http::{Act, RawServer, Request, get_json};
+pub use names::{event_id, operation, variable};
 pub use port::free_port;
 pub use process::Process;
+pub use simulated::SimulatedApi;
 pub use tls_server::{ConnectProxy, TlsServer};

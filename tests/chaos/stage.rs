@@ -1,0 +1,182 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::task::block_in_place;
+use tokio::time::Instant;
+
+use crate::collector::Collector;
+use crate::support::{Amqp, Broker, Process, SimulatedApi, variable};
+use crate::upstream::Upstream;
+
+/// How long anything may take that takes a moment on a machine with nothing else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Every scenario within half a minute or so.
+    Short,
+    /// What the promise is measured with.
+    Long,
+}
+
+/// Where a scenario takes place: a broker, queues of its own, the scripted API, and the settings of workers.
+pub struct Stage {
+    pub size: Size,
+    pub broker: Broker,
+    pub api: SimulatedApi,
+    /// Opened with the first worker that consumes.
+    collector: Option<Collector>,
+    /// All nodes of the broker, for upstream and the collector; workers go by the setting `amqp.uri`.
+    uris: Vec<String>,
+    prefix: String,
+    settings: BTreeMap<String, String>,
+    /// Of all requests so far.
+    requests: usize,
+}
+
+/// When a fault ended.
+#[derive(Clone, Copy)]
+pub struct Mended {
+    at: Instant,
+    wall: OffsetDateTime,
+}
+
+impl Stage {
+    /// On this node, else on a new one.
+    pub async fn set(broker: Option<Broker>, size: Size) -> Self {
+        let broker = broker.unwrap_or_else(|| block_in_place(Broker::private));
+        let api = SimulatedApi::start().await;
+        let uri = broker.uri().to_owned();
+        let prefix = Broker::unique_prefix();
+        let mut stage = Self {
+            size,
+            broker,
+            api,
+            collector: None,
+            uris: vec![uri.clone()],
+            prefix: prefix.clone(),
+            settings: BTreeMap::new(),
+            requests: 0,
+        };
+        let endpoint = stage.api.url().to_owned();
+        for (setting, value) in [("amqp.uri", uri), ("amqp.topology.prefix", prefix), ("api.endpoint", endpoint)] {
+            stage.set_setting(setting, &value);
+        }
+        stage
+    }
+
+    /// Takes the queues away, and leaves the node for the next scenario.
+    pub async fn strike(self) -> Broker {
+        let amqp = Amqp::connect(self.broker.uri()).await;
+        let channel = amqp.channel().await;
+        for queue in self.queues() {
+            channel.queue_delete(queue.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+        }
+        self.broker
+    }
+
+    /// One value for the short form, another for the long one.
+    pub fn pick<T>(&self, short: T, long: T) -> T {
+        match self.size {
+            Size::Short => short,
+            Size::Long => long,
+        }
+    }
+
+    /// Sets a setting of the workers that are started from now on.
+    pub fn set_setting(&mut self, setting: &str, value: &str) {
+        self.settings.insert(variable(setting), value.to_owned());
+    }
+
+    /// Lets upstream, the collector and workers use these nodes.
+    pub fn set_nodes(&mut self, uris: Vec<String>) {
+        self.set_setting("amqp.uri", &uris.join(","));
+        self.uris = uris;
+    }
+
+    /// The first node that answers.
+    pub async fn live_uri(&self) -> &str {
+        for uri in &self.uris {
+            let address = uri.rsplit_once('@').map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return uri;
+            }
+        }
+        panic!("no node of the broker answers");
+    }
+
+    /// The full name of one of the worker's queues or exchanges.
+    pub fn name(&self, what: &str) -> String {
+        format!("{}.{what}", self.prefix)
+    }
+
+    /// All queues, without `results` and `dead` those that a request can be in.
+    pub fn queues(&self) -> Vec<String> {
+        const QUEUES: [&str; 4] = ["requests", "followups", "results", "dead"];
+        const WAITS: [&str; 8] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "5m"];
+        let waits = WAITS.map(|level| self.name(&format!("wait.{level}")));
+        QUEUES.map(|queue| self.name(queue)).into_iter().chain(waits).collect()
+    }
+
+    /// Starts a worker.
+    pub fn starting_worker(&self) -> Process {
+        let environment: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Process::worker(&["run", "--name", "tested"], &environment)
+    }
+
+    /// Starts a worker, and waits until it consumes. Events are collected from then on.
+    pub async fn worker(&mut self) -> Process {
+        let worker = self.starting_worker();
+        worker.line_with("\"consuming\"", PATIENCE).await;
+        let (uris, results) = (self.uris.clone(), self.name("results"));
+        self.collector.get_or_insert_with(|| Collector::start(uris, results));
+        worker
+    }
+
+    /// Starts to publish so many further requests. There has to have been a worker, which declares the queues.
+    pub fn upstream(&mut self, count: usize, per_second: u32) -> Upstream {
+        let first = self.requests;
+        self.requests += count;
+        Upstream::start(self.uris.clone(), self.name("requests"), first, count, per_second)
+    }
+
+    /// How many requests there are.
+    pub const fn requests(&self) -> usize {
+        self.requests
+    }
+
+    pub fn collector(&self) -> &Collector {
+        self.collector.as_ref().expect("no worker was started yet, so there is no queue of events")
+    }
+
+    /// Waits until so many further events have arrived.
+    pub async fn more_events(&self, count: usize) {
+        let (collector, before) = (self.collector(), self.collector().count());
+        let flow = collector.wait(PATIENCE, |answers| answers.len() >= before + count).await;
+        assert!(flow, "{} of {count} events within {PATIENCE:?}", collector.count() - before);
+    }
+
+    /// The fault ends now.
+    #[expect(clippy::disallowed_methods, reason = "to be compared with the times in events")]
+    pub fn mended(&self) -> Mended {
+        Mended { at: Instant::now(), wall: OffsetDateTime::now_utc() }
+    }
+
+    /// How long it took until an event arrived that was made after the fault's end. Waits for it.
+    pub async fn recovery(&self, mended: Mended) -> Option<Duration> {
+        // Only the latest can be new, and few are looked at twice.
+        let arrived = |answers: &[crate::collector::Answer]| {
+            answers
+                .iter()
+                .rev()
+                .take_while(|answer| answer.arrived >= mended.at)
+                .filter(|answer| answer.made >= mended.wall)
+                .last()
+                .map(|answer| answer.arrived)
+        };
+        self.collector().wait(PATIENCE, |answers| arrived(answers).is_some()).await;
+        self.collector().look(arrived).map(|at| at - mended.at)
+    }
+}

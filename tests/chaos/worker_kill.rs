@@ -1,0 +1,29 @@
+//! The worker dies without warning, again and again, and a supervisor starts it again at once.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::row::Row;
+use crate::stage::Stage;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+pub async fn run(stage: &mut Stage) -> Row {
+    let count = stage.pick(2_000, 20_000);
+    let mut worker = stage.worker().await;
+    let upstream = stage.upstream(count, 2_000);
+    let mut kills = 0;
+    let end = Instant::now() + stage.pick(Duration::from_secs(15), Duration::from_secs(600));
+    // Until most are answered: the last ones wait for operations, and would need no worker for seconds.
+    while stage.collector().count() < count * 9 / 10 && Instant::now() < end {
+        sleep(INTERVAL).await;
+        worker.kill9().await;
+        kills += 1;
+        worker = stage.starting_worker();
+    }
+    let mended = stage.mended();
+    let recovery = stage.recovery(mended).await;
+    upstream.finish().await;
+    stage.verdict(vec![worker], kills, recovery).await
+}
