@@ -25,7 +25,9 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
+mod broker;
 mod collector;
+mod network;
 mod options;
 mod requests;
 mod row;
@@ -58,8 +60,16 @@ struct Scenario {
     run: for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, Row>,
 }
 
-const SCENARIOS: &[Scenario] =
-    &[Scenario { name: "worker-kill", fault: "worker: kill -9 every 500 ms", run: |s| Box::pin(worker_kill::run(s)) }];
+#[rustfmt::skip]
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "worker-kill", fault: "worker: kill -9 every 500 ms", run: |s| Box::pin(worker_kill::run(s)) },
+    Scenario { name: "broker-kill", fault: "broker: kill -9, and started again", run: |s| Box::pin(broker::kill(s)) },
+    Scenario { name: "disk-alarm", fault: "broker: disk full, publishers blocked", run: |s| Box::pin(broker::disk_alarm(s)) },
+    Scenario { name: "network-cut", fault: "network: reset, then refused", run: |s| Box::pin(network::cut(s)) },
+    Scenario { name: "network-silent", fault: "network: silent, then goes on", run: |s| Box::pin(network::silent(s)) },
+    Scenario { name: "network-forgotten", fault: "network: silent, then only new connections", run: |s| Box::pin(network::forgotten(s)) },
+    Scenario { name: "no-confirms", fault: "network: confirms never come", run: |s| Box::pin(network::no_confirms(s)) },
+];
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {

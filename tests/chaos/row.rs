@@ -104,3 +104,8 @@ pub fn print_table(rows: &[Row]) {
         }
     }
 }
+
+/// The longer of two recoveries; `None` is for ever.
+pub fn longest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.zip(other).map(|(one, other)| one.max(other))
+}

@@ -3,6 +3,7 @@
 //! Helpers panic where something is wrong: a test ends where it fails.
 
 mod amqp;
+mod amqp_proxy;
 mod broker;
 mod certificates;
 mod http;
@@ -13,6 +14,7 @@ mod simulated;
 mod tls_server;
 
 pub use amqp::{Amqp, persistent};
+pub use amqp_proxy::AmqpProxy;
 pub use broker::Broker;
 pub use certificates::Certificates;
 pub use http::{Act, RawServer, Request, get_json};
