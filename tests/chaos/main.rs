@@ -25,9 +25,7 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
-mod broker;
 mod collector;
-mod network;
 mod options;
 mod requests;
 mod row;
@@ -38,6 +36,11 @@ mod support;
 mod upstream;
 mod verdict;
 
+mod broker;
+mod cluster;
+mod held;
+mod network;
+mod queues;
 mod worker_kill;
 
 use std::any::Any;
@@ -69,6 +72,10 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "network-silent", fault: "network: silent, then goes on", run: |s| Box::pin(network::silent(s)) },
     Scenario { name: "network-forgotten", fault: "network: silent, then only new connections", run: |s| Box::pin(network::forgotten(s)) },
     Scenario { name: "no-confirms", fault: "network: confirms never come", run: |s| Box::pin(network::no_confirms(s)) },
+    Scenario { name: "consumer-timeout", fault: "broker: consumer_timeout 2 s, API hangs", run: |s| Box::pin(held::consumer_timeout(s)) },
+    Scenario { name: "consumer-cancelled", fault: "broker: a consumed queue deleted", run: |s| Box::pin(queues::consumer_cancelled(s)) },
+    Scenario { name: "results-recreated", fault: "broker: results deleted, made anew", run: |s| Box::pin(queues::results_recreated(s)) },
+    Scenario { name: "leader-kill", fault: "cluster of 3: kill -9 of the leader", run: |s| Box::pin(cluster::leader_kill(s)) },
 ];
 
 fn main() -> ExitCode {

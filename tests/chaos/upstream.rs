@@ -50,10 +50,6 @@ impl Upstream {
         Self { confirmed, task, count }
     }
 
-    pub fn confirmed(&self) -> usize {
-        self.confirmed.load(SeqCst)
-    }
-
     /// Waits until all requests are confirmed.
     pub async fn finish(self) {
         let ended = timeout(LIMIT, self.task).await;

@@ -35,6 +35,13 @@ impl Stage {
         row
     }
 
+    /// Waits until every request is answered, and the queues are empty.
+    pub async fn settled(&self) {
+        self.all_answered().await;
+        let left = self.drained(&self.amqp().await).await;
+        assert!(left.is_empty(), "left in queues: {left:?}");
+    }
+
     async fn amqp(&self) -> Amqp {
         Amqp::connect(self.live_uri().await).await
     }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with tests/chaos, which needs more of it")]
 mod support;
 
 mod event;
