@@ -12,7 +12,7 @@ use crate::stage::Stage;
 pub async fn kill(stage: &mut Stage) -> Row {
     let times = stage.pick(2, 8);
     let worker = stage.worker().await;
-    let upstream = stage.upstream(stage.pick(2_000, 20_000), stage.pick(100, 200));
+    let upstream = stage.upstream(stage.pick(1_200, 20_000), stage.pick(100, 200));
     let mut recovery = Some(Duration::ZERO);
     for _ in 0..times {
         stage.more_events(100).await;
@@ -29,10 +29,10 @@ pub async fn kill(stage: &mut Stage) -> Row {
 
 /// The disk is full: whoever publishes is blocked, until there is room again.
 pub async fn disk_alarm(stage: &mut Stage) -> Row {
-    let times = stage.pick(2, 3);
+    let times = stage.pick(1, 3);
     let lasts = stage.pick(Duration::from_secs(5), Duration::from_secs(60));
     let worker = stage.worker().await;
-    let upstream = stage.upstream(stage.pick(2_000, 20_000), stage.pick(100, 1_000));
+    let upstream = stage.upstream(stage.pick(1_000, 20_000), stage.pick(100, 100));
     let mut recovery = Some(Duration::ZERO);
     for _ in 0..times {
         stage.more_events(100).await;

@@ -16,7 +16,7 @@ pub async fn leader_kill(stage: &mut Stage) -> Row {
     let mut nodes = block_in_place(three);
     stage.set_nodes(nodes.iter().map(|node| node.uri().to_owned()).collect());
     let worker = stage.worker().await;
-    let upstream = stage.upstream(stage.pick(2_000, 20_000), stage.pick(80, 200));
+    let upstream = stage.upstream(stage.pick(1_500, 20_000), stage.pick(60, 200));
     let mut recovery = Some(Duration::ZERO);
     for _ in 0..times {
         stage.more_events(100).await;

@@ -18,7 +18,7 @@
 //!   for nothing that was asked;
 //! - *doubled*: further events for a request, with the same id: delivery is at least once;
 //! - *dead*: requests in the dead queue that are not there because their answer is *failed*;
-//! - *recovery*: from the fault's end until an event arrives that was made after it; the longest of all injections.
+//! - *recovery*: from the fault's end until ten events have arrived that were made after it; the longest of all injections.
 //!
 //! A row fails with anything lost, wrong or dead, with a recovery of more than 5 s, if nothing was injected, or if the scenario
 //! says what else was wrong.

@@ -16,7 +16,7 @@ pub async fn results_recreated(stage: &mut Stage) -> Row {
     let times = stage.pick(2, 5);
     let lasts = stage.pick(Duration::from_secs(4), Duration::from_secs(20));
     let worker = stage.worker().await;
-    let upstream = stage.upstream(stage.pick(2_000, 20_000), stage.pick(100, 200));
+    let upstream = stage.upstream(stage.pick(1_000, 20_000), stage.pick(100, 200));
     let amqp = Amqp::connect(stage.broker.uri()).await;
     let channel = amqp.channel().await;
     let (queue, exchange) = (stage.name("results"), stage.name("events"));
@@ -42,7 +42,7 @@ pub async fn results_recreated(stage: &mut Stage) -> Row {
 /// Between two bursts, when it is empty, a queue that the worker consumes from is deleted: the broker cancels the consumer, and
 /// the worker makes the queue anew. Requests and follow-ups in turn.
 pub async fn consumer_cancelled(stage: &mut Stage) -> Row {
-    let times = stage.pick(4, 20);
+    let times = stage.pick(2, 20);
     let burst = stage.pick(100, 1_000);
     let worker = stage.worker().await;
     let amqp = Amqp::connect(stage.broker.uri()).await;

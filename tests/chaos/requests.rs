@@ -12,7 +12,7 @@ const MIX: [(&str, &str); 16] = [
     ("cancels-50ms", "cancelled"),
     ("unimplemented", "unimplemented"),
     ("cancels", "cancelled"),
-    ("cancels-7s", "cancelled"),
+    ("cancels-2s", "cancelled"),
     ("cancels", "cancelled"),
     ("completes-300ms", "completed"),
     ("cancels", "cancelled"),

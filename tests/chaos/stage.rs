@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
-use crate::collector::Collector;
+use crate::collector::{Answer, Collector};
 use crate::support::{Amqp, Broker, Process, SimulatedApi, variable};
 use crate::upstream::Upstream;
 
@@ -36,6 +36,9 @@ pub struct Stage {
     requests: usize,
 }
 
+/// Fewer events are a trickle.
+const FLOW: usize = 10;
+
 /// When a fault ended.
 #[derive(Clone, Copy)]
 pub struct Mended {
@@ -64,6 +67,8 @@ impl Stage {
         for (setting, value) in [("amqp.uri", uri), ("amqp.topology.prefix", prefix), ("api.endpoint", endpoint)] {
             stage.set_setting(setting, &value);
         }
+        // So that what takes 2 s is parked, and not held.
+        stage.set_setting("worker.inline_wait", "1s");
         stage
     }
 
@@ -164,17 +169,13 @@ impl Stage {
         Mended { at: Instant::now(), wall: OffsetDateTime::now_utc() }
     }
 
-    /// How long it took until an event arrived that was made after the fault's end. Waits for it.
+    /// How long it took until events flowed that were made after the fault's end: until [`FLOW`] of them had arrived. Waits
+    /// for them.
     pub async fn recovery(&self, mended: Mended) -> Option<Duration> {
-        // Only the latest can be new, and few are looked at twice.
-        let arrived = |answers: &[crate::collector::Answer]| {
-            answers
-                .iter()
-                .rev()
-                .take_while(|answer| answer.arrived >= mended.at)
-                .filter(|answer| answer.made >= mended.wall)
-                .last()
-                .map(|answer| answer.arrived)
+        let arrived = |answers: &[Answer]| {
+            let start = answers.partition_point(|answer| answer.arrived < mended.at);
+            let mut new = answers[start..].iter().filter(|answer| answer.made >= mended.wall);
+            new.nth(FLOW - 1).map(|answer| answer.arrived)
         };
         self.collector().wait(PATIENCE, |answers| arrived(answers).is_some()).await;
         self.collector().look(arrived).map(|at| at - mended.at)

@@ -11,6 +11,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 pub async fn run(stage: &mut Stage) -> Row {
     let count = stage.pick(2_000, 20_000);
+    // The default: what waits in hand dies with every worker, and must not come to the delivery limit by that.
+    stage.set_setting("worker.inline_wait", "5s");
     let mut worker = stage.worker().await;
     let upstream = stage.upstream(count, 2_000);
     let mut kills = 0;
