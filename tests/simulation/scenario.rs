@@ -62,8 +62,8 @@ async fn simulate(seed: u64, print: bool) -> Report {
     let workers = dice.usize(1..=2);
     let calm = dice.u8(..10) == 0;
     let fault_time = Duration::from_secs(if calm { 0 } else { dice.u64(10..120) });
-    // At 8 a good message meets, once in some 300,000 requests, 20 faults in a row, and the delivery limit takes it: nobody can tell
-    // it from poison then.
+    // At 8 a good message meets, once in some 18,000 requests, 20 faults in a row, and the delivery limit takes it: nobody
+    // can tell it from poison then.
     let severity = [0.3, 1.0, 3.0, 5.0][dice.usize(..4)];
     let world = World::new(seed, print, workers, fault_time, severity);
     let clock = Clock::Simulated { start: START, began: Instant::now() };
