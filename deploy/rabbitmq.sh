@@ -15,9 +15,10 @@ readonly START_SECONDS=90 STOP_SECONDS=30
 usage() {
   cat <<'TEXT'
 Usage: deploy/rabbitmq.sh COMMAND
-  start DIR [--port N] [--owner PID]   start a private node; prints its URI, which is also in DIR/uri
+  start DIR [OPTION…]                  start a private node; prints its URI, which is also in DIR/uri
                                        --port N      its AMQP port (otherwise a free one)
                                        --owner PID   end the node when that process has ended
+                                       --join OTHER  form a cluster with the running node in OTHER
   stop DIR                             end the node and its port mapper; the data stays in DIR
   kill DIR                             kill -9 of the node, as a power cut would
   restart DIR                          start it again: same ports, same data
@@ -197,7 +198,7 @@ load() {
 
 save() {
   local name
-  for name in kind bin nodename port dist_port epmd_port container owner; do
+  for name in kind bin nodename port dist_port epmd_port container owner joined; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$dir/node.new"
   mv "$dir/node.new" "$dir/node"
@@ -215,9 +216,14 @@ write_settings() {
     printf 'log.file.level = info\nlog.console = false\n'
   fi >"$dir/rabbitmq.conf"
   printf 'disk_free_limit.absolute = 10MB\nraft.wal_max_size_bytes = 67108864\n' >>"$dir/rabbitmq.conf"
+  # Looked at by a node without data only: so it joins when it is first started.
+  [[ -z $joined ]] || printf '%s\n' 'cluster_formation.peer_discovery_backend = classic_config' \
+    "cluster_formation.classic_config.nodes.1 = $(other_node nodename)" "cluster_formation.classic_config.nodes.2 = $nodename" >>"$dir/rabbitmq.conf"
   echo '[].' | tee "$dir/advanced.config" >"$dir/enabled_plugins"
   : >"$dir/rabbitmq-env.conf"
-  if [[ ! -e $dir/home/.erlang.cookie ]]; then
+  if [[ -n $joined ]]; then
+    cp -f "$joined/home/.erlang.cookie" "$dir/home/.erlang.cookie"
+  elif [[ ! -e $dir/home/.erlang.cookie ]]; then
     head -c 24 /dev/urandom | base64 | tr -dc 'A-Za-z0-9' >"$dir/home/.erlang.cookie"
     chmod 400 "$dir/home/.erlang.cookie"
   fi
@@ -287,8 +293,28 @@ choose_ports() {
   fail "failed to find three free ports on 127.0.0.1 in $try attempts"
 }
 
+# Prints a setting of the node that this one forms a cluster with.
+other_node() {
+  sed -n "s/^$1=//p" "$joined/node"
+}
+
+# Nodes of a cluster share the port mapper of the first, which ends with that one.
+choose_joined_ports() {
+  local try wanted=$port
+  epmd_port=$(other_node epmd_port)
+  for try in {1..50}; do
+    dist_port=$((12001 + RANDOM % 5000 * 4)) port=${wanted:-$((dist_port + 1))}
+    nodename=node$dist_port@localhost
+    if ! in_use "$((dist_port - 1))" && ! in_use "$dist_port" && ! in_use "$port"; then return; fi
+  done
+  fail "failed to find two free ports on 127.0.0.1 in $try attempts"
+}
+
 launch_server() {
-  if [[ -z $epmd_port ]]; then
+  if [[ -n $joined ]]; then
+    [[ -n $epmd_port ]] || choose_joined_ports
+    in_use "$epmd_port" || fail "the port mapper of the node in $joined does not run: start that node first"
+  elif [[ -z $epmd_port ]]; then
     choose_ports
   elif ! process_in "$dir/epmd.pid" >/dev/null; then
     start_port_mapper || fail "failed to start the port mapper again: is something else on port $epmd_port?"
@@ -404,12 +430,17 @@ end_node() {
 # --- The commands --------------------------------------------------------------------------------------------
 
 start() {
-  kind='' bin='' nodename='' port='' dist_port='' epmd_port='' container='' owner=''
+  kind='' bin='' nodename='' port='' dist_port='' epmd_port='' container='' owner='' joined=''
   local wanted_port='' wanted_owner=''
   while (($#)); do
     case $1 in
       --port) wanted_port=${2:-} ;;
       --owner) wanted_owner=${2:-} ;;
+      --join)
+        joined=$(cd "${2:-}" 2>/dev/null && pwd -P) && [[ -r $joined/node ]] || fail "--join needs the folder of a node"
+        shift 2
+        continue
+        ;;
       *) fail "start does not know $1" ;;
     esac
     [[ ${2:-} =~ ^[0-9]+$ ]] || fail "$1 needs a number"
@@ -419,6 +450,7 @@ start() {
   [[ -z $wanted_port ]] || ! in_use "$wanted_port" || fail "port $wanted_port is in use: choose another, or leave --port out"
   port=$wanted_port owner=$wanted_owner
   choose_source
+  [[ $kind != docker || -z $joined ]] || fail "a cluster needs an installed rabbitmq-server: run 'deploy/rabbitmq.sh install'"
   mkdir -p "$dir/log"
   [[ $kind == docker ]] || command -v epmd >/dev/null || fail "epmd is not on PATH: it comes with Erlang, which RabbitMQ needs"
   launch
@@ -473,6 +505,7 @@ watch() {
   end_node "$STOP_SECONDS"
 }
 
+joined='' # of nodes whose file does not say so
 children=() # the background processes begun here
 self=$(readlink -f "${BASH_SOURCE[0]}")
 command=${1:-}

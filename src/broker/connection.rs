@@ -5,6 +5,8 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
@@ -43,6 +45,9 @@ impl fmt::Display for Role {
     }
 }
 
+/// An attempt to connect without an answer for so long is not given up, but no longer relied on.
+const NEXT_ATTEMPT: Duration = Duration::from_secs(2);
+
 /// One connection, without lapin's recovery. Dropping it cuts it.
 pub(super) struct Link {
     connection: Connection,
@@ -69,7 +74,8 @@ impl Link {
         Err(if errors.len() == 1 { errors.remove(0) } else { BrokerError::NoNode(errors) })
     }
 
-    /// Connects within `limit`, to the end of the handshake.
+    /// Connects within `limit`, to the end of the handshake. An attempt that the network has swallowed stays without an
+    /// answer even when the network is well again: so, while there is none, another begins every [`NEXT_ATTEMPT`].
     pub(super) async fn open(
         address: &Address,
         role: Role,
@@ -77,12 +83,25 @@ impl Link {
         worker: &str,
         limit: Duration,
     ) -> Result<Self, BrokerError> {
-        let wire = Wire::default();
-        let connecting = connect(address, role, heartbeat, worker, &wire);
-        match timeout(limit, connecting).await {
-            Ok(Ok(connection)) => Ok(Self { connection, role, _wire: wire }),
-            Ok(Err(error)) => Err(explained(&error, address, wire.stage())),
-            Err(_) => Err(BrokerError::TimedOut { address: address.to_string(), stage: wire.stage().as_str(), limit }),
+        let attempt = || async {
+            let wire = Wire::default();
+            match timeout(limit, connect(address, role, heartbeat, worker, &wire)).await {
+                Ok(Ok(connection)) => Ok(Self { connection, role, _wire: wire }),
+                Ok(Err(error)) => Err(explained(&error, address, wire.stage())),
+                Err(_) => {
+                    let stage = wire.stage().as_str();
+                    Err(BrokerError::TimedOut { address: address.to_string(), stage, limit })
+                }
+            }
+        };
+        let mut attempts = FuturesUnordered::from_iter([attempt()]);
+        loop {
+            tokio::select! {
+                biased;
+                // The first to end, well or not; the others are dropped, and their sockets with them.
+                Some(opened) = attempts.next() => return opened,
+                () = tokio::time::sleep(NEXT_ATTEMPT) => attempts.push(attempt()),
+            }
         }
     }
 

@@ -1,150 +1,183 @@
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use time::OffsetDateTime;
+use tokio::task::block_in_place;
+use tokio::time::Instant;
 
-use crate::scene::{PATIENCE, Scene, event_id};
-use crate::support::{Broker, Process};
+use crate::collector::{Answer, Collector};
+use crate::support::{Amqp, Broker, Process, SimulatedApi, variable};
+use crate::upstream::Upstream;
 
-/// What an operation's id begins with tells the simulator what to do, and us what the answer must be.
-const SCRIPTS: [(&str, &str); 5] = [
-    ("cancels-300ms", "cancelled"),
-    ("cancels-2s", "cancelled"),
-    ("completes-300ms", "completed"),
-    ("unimplemented", "unimplemented"),
-    (SLOW, "cancelled"),
-];
+/// How long anything may take that takes a moment on a machine with nothing else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Not answered before a fault that takes a while to be injected.
-pub const SLOW: &str = "cancels-5s";
-
-/// How much.
-#[derive(Clone, Copy)]
-pub struct Size {
-    pub requests: usize,
-    pub faults: usize,
-    /// How long a fault that has a length lasts.
-    pub lasts: Duration,
+/// How much of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Every scenario within half a minute or so.
+    Short,
+    /// What the promise is measured with.
+    Long,
 }
 
-impl Size {
-    pub const SHORT: Self = Self { requests: 1000, faults: 3, lasts: Duration::from_secs(3) };
-    pub const LONG: Self = Self { requests: 20_000, faults: 20, lasts: Duration::from_secs(60) };
-}
-
-/// A broker of its own, a scripted API, and what was asked.
+/// Where a scenario takes place: a broker, queues of its own, the scripted API, and the settings of workers.
 pub struct Stage {
-    pub name: &'static str,
     pub size: Size,
     pub broker: Broker,
-    pub scene: Scene,
-    times: usize,
-    slowest: Duration,
+    pub api: SimulatedApi,
+    /// Opened with the first worker that consumes.
+    collector: Option<Collector>,
+    /// All nodes of the broker, for upstream and the collector; workers go by the setting `amqp.uri`.
+    uris: Vec<String>,
+    prefix: String,
+    settings: BTreeMap<String, String>,
+    /// Of all requests so far.
+    requests: usize,
 }
 
-/// What came of it.
-pub struct Row {
-    name: &'static str,
-    times: usize,
-    requests: usize,
-    lost: usize,
-    wrong: usize,
-    doubled: usize,
-    dead: u32,
-    slowest: Duration,
+/// Fewer events are a trickle.
+const FLOW: usize = 10;
+
+/// When a fault ended.
+#[derive(Clone, Copy)]
+pub struct Mended {
+    at: Instant,
+    wall: OffsetDateTime,
 }
 
 impl Stage {
-    pub async fn new(name: &'static str, size: Size) -> Self {
-        let broker = tokio::task::block_in_place(Broker::private);
-        let scene = Scene::on(&broker).await;
-        Self { name, size, broker, scene, times: 0, slowest: Duration::ZERO }
-    }
-
-    /// The ids to ask for, of all scripts.
-    pub fn ids(&self, part: &str, count: usize) -> Vec<String> {
-        (0..count).map(|number| format!("{}-{part}{number}", SCRIPTS[number % (SCRIPTS.len() - 1)].0)).collect()
-    }
-
-    /// Runs `rabbitmqctl`, without holding up everything else.
-    pub fn ctl<const N: usize>(&self, arguments: [&str; N]) -> String {
-        tokio::task::block_in_place(|| self.broker.ctl(arguments))
-    }
-
-    pub async fn answered(&self) -> usize {
-        self.scene.events(0, Duration::ZERO).await.len()
-    }
-
-    /// A fault has ended now: events have to flow again. Not where all is answered already.
-    pub async fn recovers(&mut self, asked: usize) {
-        self.times += 1;
-        let (began, so_far) = (Instant::now(), self.answered().await);
-        if so_far >= asked {
-            return;
-        }
-        self.scene.events(so_far + 1, PATIENCE).await;
-        self.slowest = self.slowest.max(began.elapsed());
-    }
-
-    /// A fault of which there is no recovery to be seen.
-    pub fn struck(&mut self) {
-        self.times += 1;
-    }
-
-    /// Waits for all answers, and looks at each.
-    pub async fn check(self, confirmed: &[&str], _workers: Vec<Process>) -> Row {
-        let wanted: HashMap<String, &str> = confirmed.iter().map(|id| (event_id(id), *id)).collect();
-        let limit = Instant::now() + 3 * PATIENCE;
-        let events = loop {
-            let events = self.scene.events(0, Duration::ZERO).await;
-            let answered: HashSet<&str> = events.iter().map(crate::event::Event::id).collect();
-            if wanted.keys().all(|id| answered.contains(id.as_str())) || Instant::now() > limit {
-                break events;
-            }
-            sleep(Duration::from_millis(500)).await;
+    /// On this node, else on a new one.
+    pub async fn set(broker: Option<Broker>, size: Size) -> Self {
+        let broker = broker.unwrap_or_else(|| block_in_place(Broker::private));
+        let api = SimulatedApi::start().await;
+        let uri = broker.uri().to_owned();
+        let prefix = Broker::unique_prefix();
+        let mut stage = Self {
+            size,
+            broker,
+            api,
+            collector: None,
+            uris: vec![uri.clone()],
+            prefix: prefix.clone(),
+            settings: BTreeMap::new(),
+            requests: 0,
         };
-        let answered: HashSet<&str> = events.iter().map(crate::event::Event::id).collect();
-        let lost: Vec<_> = wanted.iter().filter(|(event, _)| !answered.contains(event.as_str())).collect();
-        if let Some((_, id)) = lost.first() {
-            println!("{}: {} without an answer, such as {id}", self.name, lost.len());
+        let endpoint = stage.api.url().to_owned();
+        for (setting, value) in [("amqp.uri", uri), ("amqp.topology.prefix", prefix), ("api.endpoint", endpoint)] {
+            stage.set_setting(setting, &value);
         }
-        let mut wrong = 0;
-        for event in &events {
-            let id = event.data()["request_id"].as_str().unwrap_or_default();
-            let expected = SCRIPTS.iter().find(|(script, _)| id.starts_with(script)).map(|(_, outcome)| *outcome);
-            if expected != Some(event.outcome()) || event.id() != event_id(id) {
-                println!("{}: wrong: {}", self.name, event.json());
-                wrong += 1;
+        // So that what takes 2 s is parked, and not held.
+        stage.set_setting("worker.inline_wait", "1s");
+        stage
+    }
+
+    /// Takes the queues away, and leaves the node for the next scenario.
+    pub async fn strike(self) -> Broker {
+        let amqp = Amqp::connect(self.broker.uri()).await;
+        let channel = amqp.channel().await;
+        for queue in self.queues() {
+            channel.queue_delete(queue.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+        }
+        self.broker
+    }
+
+    /// One value for the short form, another for the long one.
+    pub fn pick<T>(&self, short: T, long: T) -> T {
+        match self.size {
+            Size::Short => short,
+            Size::Long => long,
+        }
+    }
+
+    /// Sets a setting of the workers that are started from now on.
+    pub fn set_setting(&mut self, setting: &str, value: &str) {
+        self.settings.insert(variable(setting), value.to_owned());
+    }
+
+    /// Lets upstream, the collector and workers use these nodes.
+    pub fn set_nodes(&mut self, uris: Vec<String>) {
+        self.set_setting("amqp.uri", &uris.join(","));
+        self.uris = uris;
+    }
+
+    /// The first node that answers.
+    pub async fn live_uri(&self) -> &str {
+        for uri in &self.uris {
+            let address = uri.rsplit_once('@').map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return uri;
             }
         }
-        Row {
-            name: self.name,
-            times: self.times,
-            requests: wanted.len(),
-            lost: lost.len(),
-            wrong,
-            doubled: events.len() - answered.len(),
-            dead: self.scene.depth("dead").await,
-            slowest: self.slowest,
-        }
+        panic!("no node of the broker answers");
     }
-}
 
-impl Row {
-    pub fn passes(&self, recovery: Duration) -> bool {
-        (self.lost, self.wrong, self.dead) == (0, 0, 0)
-            && self.requests > 0
-            && self.times > 0
-            && self.slowest <= recovery
+    /// The full name of one of the worker's queues or exchanges.
+    pub fn name(&self, what: &str) -> String {
+        format!("{}.{what}", self.prefix)
     }
-}
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, times, requests, lost, wrong, doubled, dead, slowest } = self;
-        // Where the fault never ends before all is answered, there is no recovery to be measured.
-        let slowest = if slowest.is_zero() { "-".to_owned() } else { format!("{:.1} s", slowest.as_secs_f64()) };
-        write!(f, "{name:<20}{times:>7}{requests:>10}{lost:>7}{wrong:>7}{doubled:>9}{dead:>7}{slowest:>18}")
+    /// All queues, without `results` and `dead` those that a request can be in.
+    pub fn queues(&self) -> Vec<String> {
+        const QUEUES: [&str; 4] = ["requests", "followups", "results", "dead"];
+        const WAITS: [&str; 8] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "5m"];
+        let waits = WAITS.map(|level| self.name(&format!("wait.{level}")));
+        QUEUES.map(|queue| self.name(queue)).into_iter().chain(waits).collect()
+    }
+
+    /// Starts a worker.
+    pub fn starting_worker(&self) -> Process {
+        let environment: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Process::worker(&["run", "--name", "tested"], &environment)
+    }
+
+    /// Starts a worker, and waits until it consumes. Events are collected from then on.
+    pub async fn worker(&mut self) -> Process {
+        let worker = self.starting_worker();
+        worker.line_with("\"consuming\"", PATIENCE).await;
+        let (uris, results) = (self.uris.clone(), self.name("results"));
+        self.collector.get_or_insert_with(|| Collector::start(uris, results));
+        worker
+    }
+
+    /// Starts to publish so many further requests. There has to have been a worker, which declares the queues.
+    pub fn upstream(&mut self, count: usize, per_second: u32) -> Upstream {
+        let first = self.requests;
+        self.requests += count;
+        Upstream::start(self.uris.clone(), self.name("requests"), first, count, per_second)
+    }
+
+    /// How many requests there are.
+    pub const fn requests(&self) -> usize {
+        self.requests
+    }
+
+    pub fn collector(&self) -> &Collector {
+        self.collector.as_ref().expect("no worker was started yet, so there is no queue of events")
+    }
+
+    /// Waits until so many further events have arrived.
+    pub async fn more_events(&self, count: usize) {
+        let (collector, before) = (self.collector(), self.collector().count());
+        let flow = collector.wait(PATIENCE, |answers| answers.len() >= before + count).await;
+        assert!(flow, "{} of {count} events within {PATIENCE:?}", collector.count() - before);
+    }
+
+    /// The fault ends now.
+    #[expect(clippy::disallowed_methods, reason = "to be compared with the times in events")]
+    pub fn mended(&self) -> Mended {
+        Mended { at: Instant::now(), wall: OffsetDateTime::now_utc() }
+    }
+
+    /// How long it took until events flowed that were made after the fault's end: until [`FLOW`] of them had arrived. Waits
+    /// for them.
+    pub async fn recovery(&self, mended: Mended) -> Option<Duration> {
+        let arrived = |answers: &[Answer]| {
+            let start = answers.partition_point(|answer| answer.arrived < mended.at);
+            let mut new = answers[start..].iter().filter(|answer| answer.made >= mended.wall);
+            new.nth(FLOW - 1).map(|answer| answer.arrived)
+        };
+        self.collector().wait(PATIENCE, |answers| arrived(answers).is_some()).await;
+        self.collector().look(arrived).map(|at| at - mended.at)
     }
 }

@@ -7,10 +7,10 @@ use lapin::options::QueueDeleteOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::broker_setup::{Administered, WORKER, amqp, message, session, soon};
-use crate::support::{Amqp, Broker, free_port};
+use crate::support::{Amqp, AmqpProxy, Broker, free_port};
 
 async fn refused(uri: &str, others: &[(&str, &str)]) -> BrokerError {
     match soon(Session::open(&amqp(uri, "p", others), WORKER)).await {
@@ -79,6 +79,24 @@ async fn a_silent_server_costs_the_time_out_and_nothing_that_stays() {
         let mut received = Vec::new();
         soon(accepted.unwrap().0.read_to_end(&mut received)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_attempt_that_the_network_has_swallowed_does_not_hold_up_the_next() {
+    let proxy = AmqpProxy::start(Broker::shared().uri()).await;
+    let settings = amqp(&proxy.uri(), &Broker::unique_prefix(), &[("amqp.connect_timeout", "10s")]);
+    proxy.silence();
+    let opening = Session::open(&settings, WORKER);
+    let mending = async {
+        while proxy.connections() == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        proxy.forget();
+        Instant::now()
+    };
+    let (session, mended) = tokio::join!(soon(opening), mending);
+    assert!(mended.elapsed() < Duration::from_secs(5), "it took {:?}", mended.elapsed());
+    session.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -173,12 +191,12 @@ async fn an_alarm_is_waited_out_beyond_the_confirm_timeout() {
     node.ctl(["set_vm_memory_high_watermark", "0.000001"]);
     soon(async {
         while !session.blocked() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
     // Twice the time-out, under the alarm.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     assert!(!publishing.is_finished());
     assert_eq!(session.over().cause(), None);
     node.ctl(["set_vm_memory_high_watermark", "0.6"]);

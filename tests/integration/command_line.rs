@@ -8,7 +8,7 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 
 use crate::scene::{PATIENCE, Scene, event_id, operation, run_command};
-use crate::simulated::SimulatedApi;
+use crate::support::SimulatedApi;
 
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
@@ -199,7 +199,7 @@ async fn check_shows_each_setting_with_its_source_and_hides_the_password() {
         ("amqp.topology.prefix", "files", &more),
         ("amqp.uri", "amqp://me:***@broker/%2f", &base),
         ("amqp.confirm_timeout", "50s", "the environment"),
-        ("amqp.reconnect_max", "4s", "built-in"),
+        ("amqp.reconnect_max", "2s", "built-in"),
     ] {
         assert_eq!(source(key), (format!("{key} = {value}"), from.to_owned()));
     }

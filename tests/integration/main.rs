@@ -6,13 +6,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with tests/chaos, which needs more of it")]
 mod support;
 
 mod event;
 mod google_stub;
 mod mailbox;
 mod scene;
-mod simulated;
 
 mod broker_delivery;
 mod broker_publisher;

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::event::Event;
 use crate::mailbox::Mailbox;
-use crate::simulated::SimulatedApi;
-use crate::support::{Amqp, Broker, Process, persistent};
+use crate::support::{Amqp, Broker, Process, SimulatedApi, persistent};
+pub use crate::support::{event_id, operation, variable};
 
 /// How long anything may take that takes a moment on a machine with nothing else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -237,16 +237,6 @@ pub async fn run_command(arguments: &[&str], environment: &[(&str, &str)], input
     Ended { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// The environment variable of a setting.
-pub fn variable(setting: &str) -> String {
-    format!("CANCEL_WORKER__{}", setting.replace('.', "__").to_uppercase())
-}
-
-/// The full name of the operation with this id.
-pub fn operation(id: &str) -> String {
-    format!("projects/p/locations/global/operations/{id}")
-}
-
 /// The request to cancel the operation with this id, which is the request's identity too.
 pub fn request(id: &str, fields: Value) -> Value {
     let mut request = json!({ "name": operation(id), "request_id": id });
@@ -257,10 +247,4 @@ pub fn request(id: &str, fields: Value) -> Value {
 /// The properties of a well-made request.
 pub fn properties() -> BasicProperties {
     persistent().with_content_type("application/json".into())
-}
-
-/// The id that the event for this identity must have, now and in every later version.
-pub fn event_id(identity: &str) -> String {
-    const NAMESPACE: uuid::Uuid = uuid::uuid!("fe04dc8f-e4a3-53a9-9615-6681d032a409");
-    uuid::Uuid::new_v5(&NAMESPACE, identity.as_bytes()).to_string()
 }

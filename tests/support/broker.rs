@@ -48,6 +48,15 @@ impl Broker {
         Self { uri, node: Some(node) }
     }
 
+    /// One more node, in a cluster with this one. It has to end before this one does. Only for [`Broker::private`].
+    pub fn join(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (owner, first) = (std::process::id().to_string(), self.own_node().path.to_str().unwrap());
+        let node = Node { path: folder.path().join("node"), folder: Some(folder) };
+        let uri = node.script("start", ["--owner", &owner, "--join", first]).trim().to_owned();
+        Self { uri, node: Some(node) }
+    }
+
     /// A name that no other test and no earlier run uses: the topology prefix of one test.
     pub fn unique_prefix() -> String {
         format!("test-{:016x}", fastrand::u64(..))

@@ -3,17 +3,23 @@
 //! Helpers panic where something is wrong: a test ends where it fails.
 
 mod amqp;
+mod amqp_proxy;
 mod broker;
 mod certificates;
 mod http;
+mod names;
 mod port;
 mod process;
+mod simulated;
 mod tls_server;
 
 pub use amqp::{Amqp, persistent};
+pub use amqp_proxy::AmqpProxy;
 pub use broker::Broker;
 pub use certificates::Certificates;
 pub use http::{Act, RawServer, Request, get_json};
+pub use names::{event_id, operation, variable};
 pub use port::free_port;
 pub use process::Process;
+pub use simulated::SimulatedApi;
 pub use tls_server::{ConnectProxy, TlsServer};

@@ -4,8 +4,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::scene::operation;
-use crate::support::Process;
+use super::{Process, operation};
 
 /// `cancel-worker simulate`, as a process.
 pub struct SimulatedApi {
@@ -38,6 +37,11 @@ impl SimulatedApi {
     /// Calls must carry this bearer token from now on.
     pub async fn set_token(&self, token: &str) {
         self.control("PUT", "token", &serde_json::json!({ "token": token }).to_string()).await;
+    }
+
+    /// What every call meets from now on, as `PUT /control/weather` takes it: `{"status":503}`, `{"hang":true}`, `{}`.
+    pub async fn set_weather(&self, forecast: &Value) {
+        self.control("PUT", "weather", &forecast.to_string()).await;
     }
 
     async fn control(&self, method: &str, path: &str, body: &str) -> Value {

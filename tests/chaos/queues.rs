@@ -1,0 +1,80 @@
+//! Queues that are taken away.
+
+use std::time::Duration;
+
+use lapin::options::{QueueBindOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use tokio::time::sleep;
+
+use crate::row::{Row, longest};
+use crate::stage::Stage;
+use crate::support::Amqp;
+
+/// Under load, nothing is bound to the exchange of events for a while: what is published there comes back.
+pub async fn no_binding(stage: &mut Stage) -> Row {
+    without_results(stage, false).await
+}
+
+/// The same, and the queue of events is deleted meanwhile. What lies in a queue that is deleted is gone whatever a worker does,
+/// so it is emptied first.
+pub async fn results_recreated(stage: &mut Stage) -> Row {
+    without_results(stage, true).await
+}
+
+async fn without_results(stage: &mut Stage, delete: bool) -> Row {
+    let times = stage.pick(2, 5);
+    let lasts = stage.pick(Duration::from_secs(4), Duration::from_secs(20));
+    let worker = stage.worker().await;
+    let upstream = stage.upstream(stage.pick(1_000, 20_000), stage.pick(100, 200));
+    let amqp = Amqp::connect(stage.broker.uri()).await;
+    let channel = amqp.channel().await;
+    let (queue, exchange, key) = (stage.name("results"), stage.name("events"), "operation.#");
+    let none = FieldTable::default;
+    let mut recovery = Some(Duration::ZERO);
+    for _ in 0..times {
+        stage.more_events(100).await;
+        channel.queue_unbind(queue.as_str().into(), exchange.as_str().into(), key.into(), none()).await.unwrap();
+        // Until the collector has taken and acknowledged everything.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(amqp.queue_depth(&queue).await, Some(0));
+        let before = stage.collector().count();
+        if delete {
+            channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+        }
+        sleep(lasts).await;
+        assert_eq!(stage.collector().count(), before, "an event came although no queue was bound");
+        if delete {
+            amqp.declare_queue(&queue).await;
+        }
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(queue.as_str().into(), exchange.as_str().into(), key.into(), bind, none()).await.unwrap();
+        recovery = longest(recovery, stage.recovery(stage.mended()).await);
+    }
+    upstream.finish().await;
+    stage.verdict(vec![worker], times, recovery).await
+}
+
+/// Between two bursts, when it is empty, a queue that the worker consumes from is deleted: the broker cancels the consumer, and
+/// the worker makes the queue anew. Requests and follow-ups in turn.
+pub async fn consumer_cancelled(stage: &mut Stage) -> Row {
+    let times = stage.pick(2, 20);
+    let burst = stage.pick(100, 1_000);
+    let worker = stage.worker().await;
+    let amqp = Amqp::connect(stage.broker.uri()).await;
+    let mut recovery = Some(Duration::ZERO);
+    for turn in 0..times {
+        stage.upstream(burst, 1_000).finish().await;
+        stage.settled().await;
+        let queue = stage.name(["requests", "followups"][turn % 2]);
+        amqp.channel().await.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+        let mended = stage.mended();
+        // Upstream's publishes are returned until there is a queue again, and are made again.
+        let probe = stage.upstream(burst, 1_000);
+        recovery = longest(recovery, stage.recovery(mended).await);
+        probe.finish().await;
+    }
+    let sessions = worker.lines().iter().filter(|line| line.contains("the session is over")).count();
+    let mut row = stage.verdict(vec![worker], times, recovery).await;
+    row.expect(sessions == times, format!("{sessions} sessions ended by {times} cancelled consumers"));
+    row
+}

@@ -1,0 +1,52 @@
+//! Workers that end.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::row::{Row, longest};
+use crate::stage::Stage;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The worker dies without warning, again and again, and a supervisor starts it again at once.
+pub async fn kill(stage: &mut Stage) -> Row {
+    let count = stage.pick(2_000, 20_000);
+    // The default: what waits in hand dies with every worker, and must not come to the delivery limit by that.
+    stage.set_setting("worker.inline_wait", "5s");
+    let mut worker = stage.worker().await;
+    let upstream = stage.upstream(count, 2_000);
+    let mut kills = 0;
+    let end = Instant::now() + stage.pick(Duration::from_secs(15), Duration::from_secs(600));
+    // Until most are answered: the last ones wait for operations, and would need no worker for seconds.
+    while stage.collector().count() < count * 9 / 10 && Instant::now() < end {
+        sleep(INTERVAL).await;
+        worker.kill9().await;
+        kills += 1;
+        worker = stage.starting_worker();
+    }
+    let mended = stage.mended();
+    let recovery = stage.recovery(mended).await;
+    upstream.finish().await;
+    stage.verdict(vec![worker], kills, recovery).await
+}
+
+/// Two workers, of which the older is stopped in order and replaced, again and again.
+pub async fn restart(stage: &mut Stage) -> Row {
+    let times = stage.pick(3, 20);
+    let mut workers = vec![stage.worker().await, stage.worker().await];
+    let upstream = stage.upstream(stage.pick(1_000, 20_000), stage.pick(100, 400));
+    let mut recovery = Some(Duration::ZERO);
+    for _ in 0..times {
+        stage.more_events(100).await;
+        let mut old = workers.remove(0);
+        old.signal("TERM");
+        let status = old.wait().await;
+        let mended = stage.mended();
+        assert!(status.success(), "a worker ended with {status}");
+        recovery = longest(recovery, stage.recovery(mended).await);
+        workers.push(stage.worker().await);
+    }
+    upstream.finish().await;
+    stage.verdict(workers, times, recovery).await
+}
