@@ -24,6 +24,8 @@ Usage: deploy/rabbitmq.sh COMMAND
   restart DIR                          start it again: same ports, same data
   ctl DIR ARGUMENT…                    rabbitmqctl for that node
   install                              install rabbitmq-server with apt where it is missing
+  install --version 4.0                unpack RabbitMQ 4.0 from Debian trixie into a cache folder, once, beside
+                                       whatever is installed; prints the folder for RABBITMQ_BIN (needs root)
 A node comes from: RABBITMQ_BIN (a folder with rabbitmq-server and rabbitmqctl), else an installed
 rabbitmq-server, else Docker (rabbitmq:4), else it is installed with apt.
 TEXT
@@ -68,11 +70,10 @@ as_root() {
   fi
 }
 
-# The package would start a broker on every interface at once: nobody asked for that one, so while apt runs,
-# services are not started (policy-rc.d is Debian's way to say so; one that is there already is left alone).
-install_server() {
-  command -v apt-get >/dev/null || fail "rabbitmq-server is not installed and there is no apt-get here: install RabbitMQ 3.10 or later, or set RABBITMQ_BIN to its folder"
-  echo "rabbitmq.sh: installing rabbitmq-server with apt" >&2
+# apt_install PACKAGE…: a package may start services at once, a broker on every interface for one. Nobody asked for
+# those, so while apt runs, none is started (policy-rc.d is Debian's way to say so; one that is there already is left alone).
+apt_install() {
+  echo "rabbitmq.sh: installing $* with apt" >&2
   # shellcheck disable=SC2016 # the inner shell expands it
   as_root sh -eu -c '
     guard=/usr/sbin/policy-rc.d
@@ -84,10 +85,73 @@ install_server() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq -o DPkg::Lock::Timeout=300 update
-    messages=$(apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -y --no-install-recommends install rabbitmq-server 2>&1) ||
+    messages=$(apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -y --no-install-recommends install "$@" 2>&1) ||
       { echo "$messages"; exit 1; }
-  ' >&2 || fail "failed to install rabbitmq-server with apt: see its messages above"
+  ' apt_install "$@" >&2 || fail "failed to install $* with apt: see its messages above"
+}
+
+install_server() {
+  command -v apt-get >/dev/null || fail "rabbitmq-server is not installed and there is no apt-get here: install RabbitMQ 3.10 or later, or set RABBITMQ_BIN to its folder"
+  apt_install rabbitmq-server
   server_folder >/dev/null || fail "apt installed rabbitmq-server, but it is neither in /usr/lib/rabbitmq/bin nor on PATH"
+}
+
+# Prints the folder of the programs of RabbitMQ 4.0, which it unpacks where it is not there yet.
+install_version() {
+  [[ $1 == 4.0 ]] || fail "install knows no version $1: 4.0 is the only one, and without --version the system's own is installed"
+  [[ $(id -u) == 0 ]] || fail "RabbitMQ 4.0 needs root, since it runs from Debian trixie's /usr in mount namespaces: run this as root"
+  local cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/cancel-worker tree home said
+  tree=$cache/rabbitmq-4.0
+  [[ -e $tree ]] || unpack_trixie "$tree"
+  # It leaves a cookie in HOME.
+  home=$(mktemp -d)
+  said=$(HOME=$home "$tree/bin/rabbitmqctl" version 2>&1) || true
+  rm -rf "$home"
+  [[ $said == 4.0.* ]] || fail "RabbitMQ 4.0 in $tree does not run (is mounting forbidden here? else remove that folder): $said"
+  echo "$tree/bin"
+}
+
+# Unpacks rabbitmq-server and what it needs into TREE, whole or not at all: the packages' files only, of which nothing is
+# configured, started or even run. What debootstrap does beyond that is not needed.
+unpack_trixie() {
+  command -v apt-get >/dev/null || fail "RabbitMQ 4.0 is made from Debian's packages, and there is no apt-get here: set RABBITMQ_BIN to the folder of another one"
+  command -v debootstrap >/dev/null && command -v unshare >/dev/null || apt_install debootstrap debian-archive-keyring util-linux
+  mkdir -p "${1%/*}"
+  local new package
+  new=$(mktemp -d "$1.XXXXXX")
+  # shellcheck disable=SC2064 # this folder
+  trap "rm -rf '$new'" EXIT
+  trap 'exit 130' HUP INT TERM
+  echo "rabbitmq.sh: unpacking RabbitMQ 4.0 from Debian trixie into $1" >&2
+  debootstrap --foreign --variant=minbase --include=rabbitmq-server trixie "$new/debian" >"$new/log" 2>&1 ||
+    { tail -n 20 "$new/log" >&2 && fail "debootstrap failed to fetch Debian trixie: see its messages above"; }
+  mkdir "$new/bin" "$new/system"
+  for package in "$new/debian/var/cache/apt/archives/"*.deb; do
+    dpkg-deb --extract "$package" "$new/system" || fail "failed to unpack $package"
+  done
+  write_runner "$new/bin/rabbitmq-server"
+  ln -s rabbitmq-server "$new/bin/rabbitmqctl"
+  ln -s rabbitmq-server "$new/bin/epmd"
+  rm -rf "$new/debian" "$new/log"
+  chmod 755 "$new"
+  # Whoever was quicker has made the same.
+  mv -T "$new" "$1" 2>/dev/null || [[ -x $1/bin/rabbitmq-server ]] || fail "failed to make $1: remove it"
+  rm -rf "$new"
+  trap - EXIT HUP INT TERM
+}
+
+# Writes the script that stands for each program of the tree: it becomes that program, with its process id, environment
+# and folders, but where the tree's /usr has taken the place of the system's.
+write_runner() {
+  cat >"$1" <<'RUNNER'
+#!/bin/sh
+set -eu
+system=$(dirname "$(readlink -f "$0")")/../system
+program=/usr/lib/rabbitmq/bin/${0##*/}
+[ "${0##*/}" != epmd ] || program=/usr/bin/epmd
+exec unshare --mount sh -eu -c 'mount --bind "$0/usr" /usr; exec "$@"' "$system" "$program" "$@"
+RUNNER
+  chmod 755 "$1"
 }
 
 # Sets `kind` and `bin`.
@@ -104,6 +168,11 @@ choose_source() {
     install_server
     bin=$(server_folder)
   fi
+}
+
+# Prints the port mapper that goes with the node: the one beside it, else Erlang's on PATH.
+port_mapper() {
+  if [[ -n $bin && -x $bin/epmd ]]; then echo "$bin/epmd"; else command -v epmd; fi
 }
 
 # --- Processes -----------------------------------------------------------------------------------------------
@@ -264,7 +333,7 @@ answers_amqp() {
 start_port_mapper() {
   (
     export_environment
-    become epmd -address 127.0.0.1 -port "$epmd_port"
+    become "$(port_mapper)" -address 127.0.0.1 -port "$epmd_port"
   ) &
   began "$dir/epmd.pid"
   local end=$((SECONDS + 10))
@@ -452,7 +521,7 @@ start() {
   choose_source
   [[ $kind != docker || -z $joined ]] || fail "a cluster needs an installed rabbitmq-server: run 'deploy/rabbitmq.sh install'"
   mkdir -p "$dir/log"
-  [[ $kind == docker ]] || command -v epmd >/dev/null || fail "epmd is not on PATH: it comes with Erlang, which RabbitMQ needs"
+  [[ $kind == docker ]] || port_mapper >/dev/null || fail "epmd is not on PATH: it comes with Erlang, which RabbitMQ needs"
   launch
 }
 
@@ -511,7 +580,11 @@ self=$(readlink -f "${BASH_SOURCE[0]}")
 command=${1:-}
 case $command in
   install)
-    server_folder >/dev/null || install_server
+    case $#/${2:-} in
+      1/) server_folder >/dev/null || install_server ;;
+      3/--version) install_version "$3" ;;
+      *) fail "install takes nothing but --version 4.0" ;;
+    esac
     exit
     ;;
   start | stop | kill | restart | ctl | watch) ;;

@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
 # All checks, in one command: formatting, lints, and every test, with one private RabbitMQ node for the run.
 #
+#   tests/run.sh                 on the RabbitMQ that is installed
+#   tests/run.sh --broker 4.0    on RabbitMQ 4.0, fetched once from Debian trixie (needs root)
+#
 # A fresh Debian machine needs cargo; RabbitMQ and a C compiler are installed where they are missing (as root or
 # with sudo). CANCEL_WORKER_TEST_AMQP names a running broker to use instead of a node of our own.
 # The last line counts: "N passed, N failed". A step that fails without a failing test, such as a lint or
 # a test program that crashed, counts as one failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+broker=''
+case $#/${1:-} in
+  0/) ;;
+  2/--broker) broker=$2 ;;
+  *)
+    echo "Usage: tests/run.sh [--broker 4.0]" >&2
+    exit 2
+    ;;
+esac
 
 [[ -z ${CI:-} ]] || export CARGO_TERM_COLOR=never
 
@@ -88,7 +101,14 @@ install_what_is_missing() {
     "${sudo[@]}" sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install openssl' ||
       missing "failed to install openssl: install it as root once"
   fi
-  [[ -n ${CANCEL_WORKER_TEST_AMQP:-} ]] || deploy/rabbitmq.sh install
+  if [[ -n $broker ]]; then
+    [[ -z ${CANCEL_WORKER_TEST_AMQP:-} ]] || missing "--broker $broker is of no use while CANCEL_WORKER_TEST_AMQP names a broker: unset it"
+    # Every node of this run, those that tests start themselves, too.
+    RABBITMQ_BIN=$(deploy/rabbitmq.sh install --version "$broker")
+    export RABBITMQ_BIN
+  elif [[ -z ${CANCEL_WORKER_TEST_AMQP:-} ]]; then
+    deploy/rabbitmq.sh install
+  fi
 }
 
 start_broker() {
