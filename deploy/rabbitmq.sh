@@ -288,7 +288,9 @@ write_settings() {
   # Looked at by a node without data only: so it joins when it is first started.
   [[ -z $joined ]] || printf '%s\n' 'cluster_formation.peer_discovery_backend = classic_config' \
     "cluster_formation.classic_config.nodes.1 = $(other_node nodename)" "cluster_formation.classic_config.nodes.2 = $nodename" >>"$dir/rabbitmq.conf"
-  echo '[].' | tee "$dir/advanced.config" >"$dir/enabled_plugins"
+  # What a node was lost with on its way out of a wait queue is sent again after so long; the default is three minutes.
+  echo '[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].' >"$dir/advanced.config"
+  echo '[].' >"$dir/enabled_plugins"
   : >"$dir/rabbitmq-env.conf"
   if [[ -n $joined ]]; then
     cp -f "$joined/home/.erlang.cookie" "$dir/home/.erlang.cookie"

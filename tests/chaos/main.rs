@@ -20,8 +20,8 @@
 //! - *dead*: requests in the dead queue that are not there because their answer is *failed*;
 //! - *recovery*: from the fault's end until ten events have arrived that were made after it; the longest of all injections.
 //!
-//! A row fails with anything lost, wrong or dead, with a recovery of more than 5 s, if nothing was injected, or if the scenario
-//! says what else was wrong.
+//! A row fails with anything lost, wrong or dead, with a recovery of more than 5 s (in a debug build 15 s), if nothing was
+//! injected, or if the scenario says what else was wrong.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
