@@ -163,9 +163,9 @@ async fn frames(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: Line)
     // A method frame, and the class and the number of `basic.ack`.
     const METHOD: u8 = 1;
     const BASIC_ACK: [u8; 4] = [0, 60, 0, 80];
-    let mut frame = Vec::new();
+    let mut frame = vec![0; HEAD];
     loop {
-        frame.resize(HEAD, 0);
+        frame.truncate(HEAD);
         from.read_exact(&mut frame).await?;
         let size = u32::from_be_bytes(frame[3..HEAD].try_into().unwrap());
         frame.resize(HEAD + usize::try_from(size).unwrap() + 1, 0);
