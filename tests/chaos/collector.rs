@@ -9,7 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Between two attempts to connect.
@@ -52,22 +52,37 @@ impl Answer {
 /// Takes every event as it comes, on a connection of its own that is built again whatever happens to it.
 pub struct Collector {
     answers: watch::Sender<Vec<Answer>>,
-    task: AbortHandle,
+    uris: Vec<String>,
+    queue: String,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Collector {
     /// The nodes of one cluster are tried in turn.
     pub fn start(uris: Vec<String>, queue: String) -> Self {
-        let answers = watch::Sender::new(Vec::new());
-        let sink = answers.clone();
-        let task = tokio::spawn(async move {
+        let mut collector = Self { answers: watch::Sender::new(Vec::new()), uris, queue, task: None };
+        collector.resume();
+        collector
+    }
+
+    /// Takes no more events until [`resume`](Self::resume).
+    pub async fn pause(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+    }
+
+    /// Takes events again.
+    pub fn resume(&mut self) {
+        let (uris, queue, sink) = (self.uris.clone(), self.queue.clone(), self.answers.clone());
+        self.task = Some(tokio::spawn(async move {
             for uri in uris.iter().cycle() {
                 if collect(uri, &queue, &sink).await.is_err() {
                     sleep(AGAIN).await;
                 }
             }
-        });
-        Self { answers, task: task.abort_handle() }
+        }));
     }
 
     pub fn count(&self) -> usize {
@@ -88,7 +103,9 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

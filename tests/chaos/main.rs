@@ -78,6 +78,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "consumer-cancelled", fault: "broker: a consumed queue deleted", run: |s| Box::pin(queues::consumer_cancelled(s)) },
     Scenario { name: "no-binding", fault: "broker: results unbound", run: |s| Box::pin(queues::no_binding(s)) },
     Scenario { name: "results-recreated", fault: "broker: results deleted, made anew", run: |s| Box::pin(queues::results_recreated(s)) },
+    Scenario { name: "results-full", fault: "broker: results full, refuses events", run: |s| Box::pin(queues::results_full(s)) },
     Scenario { name: "leader-kill", fault: "cluster of 3: kill -9 of the leader", run: |s| Box::pin(cluster::leader_kill(s)) },
 ];
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::options::{QueueBindOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use crate::row::{Row, longest};
@@ -52,6 +53,40 @@ async fn without_results(stage: &mut Stage, delete: bool) -> Row {
     }
     upstream.finish().await;
     stage.verdict(vec![worker], times, recovery).await
+}
+
+/// Nobody takes events any more, and the queue that they go to is full: it refuses what is published to it.
+pub async fn results_full(stage: &mut Stage) -> Row {
+    const ROOM: u32 = 50;
+    let times = stage.pick(1, 3);
+    let lasts = stage.pick(Duration::from_secs(6), Duration::from_secs(60));
+    let worker = stage.worker().await;
+    let upstream = stage.upstream(stage.pick(1_500, 20_000), stage.pick(100, 200));
+    let amqp = Amqp::connect(stage.broker.uri()).await;
+    let queue = stage.name("results");
+    let pattern = format!("^{}$", queue.replace('.', "[.]"));
+    let policy = format!(r#"{{"max-length":{ROOM},"overflow":"reject-publish"}}"#);
+    block_in_place(|| stage.broker.ctl(["--silent", "set_policy", "full", &pattern, &policy, "--apply-to", "queues"]));
+    let mut recovery = Some(Duration::ZERO);
+    for _ in 0..times {
+        stage.more_events(100).await;
+        stage.collector_mut().pause().await;
+        sleep(lasts).await;
+        // The limit is one that the broker reaches, and does not stop at: what is under way is still taken.
+        let depth = amqp.queue_depth(&queue).await.unwrap();
+        assert!((ROOM..ROOM + 600).contains(&depth), "{depth} events in a queue with room for {ROOM}");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(amqp.queue_depth(&queue).await, Some(depth), "a full queue took more");
+        let mended = stage.mended();
+        stage.collector_mut().resume();
+        recovery = longest(recovery, stage.recovery(mended).await);
+    }
+    upstream.finish().await;
+    let said = worker.lines().iter().filter(|line| line.contains("does not take what the worker publishes")).count();
+    let mut row = stage.verdict(vec![worker], times, recovery).await;
+    row.expect(said >= times, format!("{said} lines told of {times} times that the queue was full"));
+    block_in_place(|| stage.broker.ctl(["--silent", "clear_policy", "full"]));
+    row
 }
 
 /// Between two bursts, when it is empty, a queue that the worker consumes from is deleted: the broker cancels the consumer, and

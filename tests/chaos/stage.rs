@@ -156,6 +156,10 @@ impl Stage {
         self.collector.as_ref().expect("no worker was started yet, so there is no queue of events")
     }
 
+    pub fn collector_mut(&mut self) -> &mut Collector {
+        self.collector.as_mut().expect("no worker was started yet, so there is no queue of events")
+    }
+
     /// Waits until so many further events have arrived.
     pub async fn more_events(&self, count: usize) {
         let (collector, before) = (self.collector(), self.collector().count());

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::event::Event;
 use crate::scene::{PATIENCE, Scene, event_id};
-use crate::support::{Broker, Process};
+use crate::support::{AmqpProxy, Broker, Process};
 
 /// So many ids for the simulator, told apart by the letter.
 fn ids(script: &str, letter: char, count: usize) -> Vec<String> {
@@ -98,6 +98,33 @@ async fn a_second_signal_ends_the_worker_at_once_and_the_request_is_still_there(
     assert_eq!(status.code(), Some(143));
     scene.depth_becomes("requests", 1).await;
     scene.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_without_a_session_stops_at_once_whatever_it_waits_for() {
+    for refused in [true, false] {
+        let mut scene = Scene::new().await;
+        let mut proxy = AmqpProxy::start(Broker::shared().uri()).await;
+        for (setting, value) in [("amqp.uri", proxy.uri().as_str()), ("amqp.heartbeat", "1s")] {
+            scene.set(setting, value);
+        }
+        let mut worker = scene.worker().await;
+        if refused {
+            proxy.cut().await;
+        } else {
+            proxy.silence();
+        }
+        worker.line_with("the session is over", PATIENCE).await;
+        // Between two attempts, or in one that nobody answers.
+        sleep(Duration::from_secs(1)).await;
+
+        let asked = Instant::now();
+        worker.signal("TERM");
+        let status = worker.wait().await;
+        assert!(asked.elapsed() < Duration::from_secs(2), "refused: {refused}; it took {:?}", asked.elapsed());
+        assert_eq!(status.code(), Some(0));
+        scene.end().await;
+    }
 }
 
 #[tokio::test]
