@@ -24,6 +24,8 @@ pub struct Answer {
     pub verdict: String,
     /// When the worker made it.
     pub made: OffsetDateTime,
+    /// From the request's publish until then.
+    pub waited: Duration,
     pub arrived: Instant,
     /// It may have been taken before, by a connection that broke.
     redelivered: bool,
@@ -38,11 +40,14 @@ impl Answer {
             Some(reason) => format!("{}: {reason}", text(&data["outcome"])),
             None => text(&data["outcome"]),
         };
+        let time = |value: &Value| OffsetDateTime::parse(&text(value), &Rfc3339).unwrap();
+        let made = time(&data["finished_at"]);
         Self {
             identity: text(&data["request_id"]),
             id: delivery.properties.message_id().as_ref().map_or("", ShortString::as_str).to_owned(),
             verdict,
-            made: OffsetDateTime::parse(&text(&data["finished_at"]), &Rfc3339).unwrap(),
+            made,
+            waited: (made - time(&data["context"]["published"])).try_into().unwrap_or_default(),
             arrived: Instant::now(),
             redelivered: delivery.redelivered,
         }

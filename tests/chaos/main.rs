@@ -40,6 +40,7 @@ mod broker;
 mod cluster;
 mod held;
 mod network;
+mod outage;
 mod queues;
 mod workers;
 
@@ -79,6 +80,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "no-binding", fault: "broker: results unbound", run: |s| Box::pin(queues::no_binding(s)) },
     Scenario { name: "results-recreated", fault: "broker: results deleted, made anew", run: |s| Box::pin(queues::results_recreated(s)) },
     Scenario { name: "results-full", fault: "broker: results full, refuses events", run: |s| Box::pin(queues::results_full(s)) },
+    Scenario { name: "api-unavailable", fault: "API: one endpoint answers 503", run: |s| Box::pin(outage::unavailable(s)) },
+    Scenario { name: "api-silent", fault: "API: one endpoint never answers", run: |s| Box::pin(outage::silent(s)) },
+    Scenario { name: "api-refused", fault: "API: one endpoint refuses connections", run: |s| Box::pin(outage::refused(s)) },
     Scenario { name: "leader-kill", fault: "cluster of 3: kill -9 of the leader", run: |s| Box::pin(cluster::leader_kill(s)) },
 ];
 

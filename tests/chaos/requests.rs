@@ -1,8 +1,13 @@
 //! What upstream asks, and the answers that are true.
 
 use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use crate::support::operation;
+/// Requests are for one location, where nothing else is said, and for this one where another endpoint is needed.
+pub const OTHER_LOCATION: &str = "europe-west1";
+
+pub const LOCATION: &str = "us-central1";
 
 /// The scripts of sixteen neighbouring requests, each with its true answer: all outcomes, and all the ways to them (at once,
 /// a wait in hand, a wait in a queue, a retry).
@@ -46,7 +51,16 @@ pub fn truth(number: usize) -> &'static str {
     script(number).1
 }
 
-pub fn body(number: usize) -> Vec<u8> {
+/// Whether the service answers this request's first call with all there is to know.
+pub fn is_prompt(identity: &str) -> bool {
+    identity.starts_with("unimplemented-n") || identity.starts_with("denied-n")
+}
+
+/// The request, as it is published now: the time goes with it, and comes back in the event.
+#[expect(clippy::disallowed_methods, reason = "to be compared with the times in events")]
+pub fn body(number: usize, location: &str) -> Vec<u8> {
     let id = identity(number);
-    json!({ "name": operation(&id), "request_id": id }).to_string().into_bytes()
+    let name = format!("projects/p/locations/{location}/operations/{id}");
+    let published = OffsetDateTime::now_utc().format(&Rfc3339).unwrap();
+    json!({ "name": name, "request_id": id, "context": { "published": published } }).to_string().into_bytes()
 }

@@ -21,6 +21,8 @@ pub struct Row {
     recovery: Option<Duration>,
     /// What else went wrong, and examples of what is counted above.
     pub remarks: Vec<String>,
+    /// What was measured besides.
+    pub notes: Vec<String>,
     /// The scenario broke off.
     broken: Option<String>,
 }
@@ -81,7 +83,8 @@ impl fmt::Display for Row {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problems = self.problems();
         let verdict = if problems.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", problems.join("; ")) };
-        write!(formatter, "{} … {verdict} ({:.0?})", self.name, self.took)
+        write!(formatter, "{} … {verdict} ({:.0?})", self.name, self.took)?;
+        self.notes.iter().try_for_each(|note| write!(formatter, "\n  {note}"))
     }
 }
 

@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -6,8 +8,9 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use crate::collector::{Answer, Collector};
+use crate::requests::LOCATION;
 use crate::support::{Amqp, Broker, Process, SimulatedApi, variable};
-use crate::upstream::Upstream;
+use crate::upstream::{Target, Upstream};
 
 /// How long anything may take that takes a moment on a machine with nothing else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,7 +36,7 @@ pub struct Stage {
     prefix: String,
     settings: BTreeMap<String, String>,
     /// Of all requests so far.
-    requests: usize,
+    requests: Arc<AtomicUsize>,
 }
 
 /// Fewer events are a trickle.
@@ -61,7 +64,7 @@ impl Stage {
             uris: vec![uri.clone()],
             prefix: prefix.clone(),
             settings: BTreeMap::new(),
-            requests: 0,
+            requests: Arc::default(),
         };
         let endpoint = stage.api.url().to_owned();
         for (setting, value) in [("amqp.uri", uri), ("amqp.topology.prefix", prefix), ("api.endpoint", endpoint)] {
@@ -140,16 +143,21 @@ impl Stage {
         worker
     }
 
-    /// Starts to publish so many further requests. There has to have been a worker, which declares the queues.
-    pub fn upstream(&mut self, count: usize, per_second: u32) -> Upstream {
-        let first = self.requests;
-        self.requests += count;
-        Upstream::start(self.uris.clone(), self.name("requests"), first, count, per_second)
+    /// Starts to publish so many further requests, and then some more until it is told to finish. There has to have been a
+    /// worker, which declares the queues.
+    pub fn upstream(&self, count: usize, per_second: u32) -> Upstream {
+        self.upstream_to(LOCATION, count, per_second)
+    }
+
+    /// The same, for operations of this location.
+    pub fn upstream_to(&self, location: &'static str, count: usize, per_second: u32) -> Upstream {
+        let to = Target { exchange: self.name("requests"), location };
+        Upstream::start(self.uris.clone(), to, Arc::clone(&self.requests), count, per_second)
     }
 
     /// How many requests there are.
-    pub const fn requests(&self) -> usize {
-        self.requests
+    pub fn requests(&self) -> usize {
+        self.requests.load(SeqCst)
     }
 
     pub fn collector(&self) -> &Collector {

@@ -129,9 +129,9 @@ async fn outage(scene: &mut Scene, broken: &Api, most_probes: u64) -> Vec<String
         }
         calls = now;
     }
-    let (before, cpu) = (broken.calls().await, scene.cpu());
+    let (before, cpu) = (broken.calls().await, scene.worker.cpu());
     let latencies = scene.latencies(Duration::from_secs(6)).await;
-    let (probes, cpu) = (broken.calls().await - before, scene.cpu() - cpu);
+    let (probes, cpu) = (broken.calls().await - before, scene.worker.cpu() - cpu);
 
     assert!((1..=most_probes).contains(&probes), "{probes} calls within 6 s");
     unharmed(&latencies);

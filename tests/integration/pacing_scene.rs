@@ -184,15 +184,6 @@ impl Scene {
     pub async fn dead(&self) -> Option<u32> {
         self.amqp.queue_depth(&format!("{}.dead", self.prefix)).await
     }
-
-    /// Processor time that the worker has used.
-    pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.worker.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        // Fields 14 and 15 of the whole line, in hundredths of a second.
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(10 * ticks)
-    }
 }
 
 /// So many ids that follow a script, each different from those of any other call.

@@ -4,19 +4,37 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Process, operation};
+use super::{Process, free_port, operation};
 
 /// `cancel-worker simulate`, as a process.
 pub struct SimulatedApi {
+    /// Where it listens.
+    address: String,
     url: String,
-    _process: Process,
+    process: Process,
 }
 
 impl SimulatedApi {
     pub async fn start() -> Self {
-        let process = Process::worker(&["simulate", "--listen", "127.0.0.1:0"], &[]);
-        let url = process.line_with("http://", Duration::from_secs(60)).await;
-        Self { url, _process: process }
+        let address = format!("127.0.0.1:{}", free_port());
+        let process = Self::serving(&address).await;
+        Self { url: format!("http://{address}"), address, process }
+    }
+
+    async fn serving(address: &str) -> Process {
+        let process = Process::worker(&["simulate", "--listen", address], &[]);
+        process.line_with("http://", Duration::from_secs(60)).await;
+        process
+    }
+
+    /// From now on connections are refused. All operations are forgotten.
+    pub async fn stop(&mut self) {
+        self.process.kill9().await;
+    }
+
+    /// After [`stop`](Self::stop), at the same address.
+    pub async fn start_again(&mut self) {
+        self.process = Self::serving(&self.address).await;
     }
 
     /// Such as `http://127.0.0.1:8085`.
@@ -45,7 +63,7 @@ impl SimulatedApi {
     }
 
     async fn control(&self, method: &str, path: &str, body: &str) -> Value {
-        let address = self.url.strip_prefix("http://").unwrap();
+        let address = &self.address;
         let mut stream = TcpStream::connect(address).await.unwrap();
         let length = body.len();
         let call = format!(
