@@ -42,7 +42,7 @@ title() { printf '\n== %s\n' "$1"; }
 title "Build"
 cargo build --release --locked --bin cancel-worker --example demo
 
-export CANCEL_WORKER__AMQP__TOPOLOGY__PREFIX=$prefix
+export CANCEL_WORKER__AMQP__TOPOLOGY__PREFIX=$prefix CANCEL_WORKER__ADMIN__LISTEN=""
 title "RabbitMQ"
 if target/release/cancel-worker check --online 2>/dev/null | grep -q '^ok   broker:'; then
   echo "a broker answers on the configured address: used as it is, with queues that begin with $prefix"

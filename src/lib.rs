@@ -30,11 +30,12 @@
 //! |---|---|---|
 //! | 6 | `main`, [`cli`] | the commands |
 //! | 5 | [`worker`] | handle, settle, session, shutdown |
-//! | 4 | [`operations_api`], [`broker`], [`simulator`] | the only users of reqwest, of lapin, of axum |
-//! | 3 | [`settings`], [`telemetry`] | settings as validated types, logs |
+//! | 4 | [`operations_api`], [`broker`], [`simulator`], [`admin`] | the only users of reqwest, of lapin, of axum (the last two) |
+//! | 3 | [`settings`], [`telemetry`] | settings as validated types; logs, readiness |
 //! | 2 | [`message`] | what is read from and written to queues |
 //! | 1 | [`cancellation`], [`retry`] | the decisions, without I/O |
 
+pub mod admin;
 pub mod broker;
 pub mod cancellation;
 pub mod cli;

@@ -161,11 +161,11 @@ impl Session {
         self.over.clone()
     }
 
-    /// Whether an alarm (memory, disk) keeps the broker from taking publishes. They wait, without time-out, until it
-    /// takes them again.
-    #[must_use]
-    pub fn blocked(&self) -> bool {
-        self.publish.connection().status().blocked()
+    /// Tells, whenever it is called, whether an alarm (memory, disk) keeps the broker from taking publishes. They wait,
+    /// without time-out, until it takes them again.
+    pub fn blocked(&self) -> impl Fn() -> bool + Send + use<> {
+        let status = self.publish.connection().status().clone();
+        move || status.blocked()
     }
 
     /// Watches the events that are published from now on.

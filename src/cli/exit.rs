@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use crate::admin::AdminError;
 use crate::broker::{BrokerError, PublishError};
 use crate::cancellation::Outcome;
 use crate::operations_api::ClientError;
@@ -43,7 +44,7 @@ impl Exit {
     /// The number for an error: by what caused it.
     pub(super) fn of_error(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            let setting = cause.is::<SettingsError>() || cause.is::<ClientError>();
+            let setting = cause.is::<SettingsError>() || cause.is::<ClientError>() || cause.is::<AdminError>();
             if setting || cause.downcast_ref().is_some_and(is_setting) {
                 return Self::Settings;
             }

@@ -1,13 +1,18 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use super::arguments::Run;
 use super::exit::Exit;
 use super::main::{runtime, start_logging};
 use super::signals::stop_on_signals;
+use crate::admin::Admin;
 use crate::operations_api::Client;
 use crate::settings::redacted;
+use crate::telemetry::Readiness;
 use crate::worker;
 
 /// `run`: the worker itself.
@@ -22,10 +27,26 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
         let client = Client::new(&settings.api).context("failed to build the API client")?;
         let broker = settings.amqp.uri.0.iter().map(redacted).collect::<Vec<_>>().join(", ");
         info!(version = env!("CARGO_PKG_VERSION"), worker = name, broker, "starting");
-        worker::run(&settings, client, &name, stop).await.context("failed to start")?;
+        let readiness = Arc::new(Readiness::new(stop.clone()));
+        if let Some(listen) = settings.admin.listen {
+            answer_probes(listen, Arc::clone(&readiness)).await.context("failed to start")?;
+        }
+        worker::run(&settings, client, &name, stop, readiness).await.context("failed to start")?;
         info!("stopped");
         Ok(Exit::Success)
     })
+}
+
+/// Serves the admin listener until the process ends.
+async fn answer_probes(listen: SocketAddr, readiness: Arc<Readiness>) -> anyhow::Result<()> {
+    let admin = Admin::bind(listen).await?;
+    info!(address = %admin.address(), "answering probes at /livez and /readyz");
+    tokio::spawn(async move {
+        if let Err(error) = admin.serve(readiness).await {
+            error!(%error, "the admin listener ended; probes get no answer any more");
+        }
+    });
+    Ok(())
 }
 
 /// The host's name and the process id: tells workers apart, also several in one container's image.

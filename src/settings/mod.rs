@@ -2,6 +2,7 @@
 //!
 //! Unknown keys are refused and named. Durations are written as `"15m"`, sizes as `"1MiB"`. Secrets cannot be printed.
 
+mod admin;
 mod amqp;
 mod api;
 mod load;
@@ -10,6 +11,7 @@ mod validate;
 mod values;
 mod worker;
 
+pub use admin::Admin;
 pub use amqp::{Amqp, OwnNames, Topology, Uris};
 pub use api::{Api, CancelBody, Credentials, CredentialsKind};
 pub use load::{DEFAULTS, ENV_PREFIX, Effective, Loaded, SettingsError, load, redacted};

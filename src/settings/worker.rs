@@ -1,6 +1,7 @@
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+use super::admin::Admin;
 use super::amqp::Amqp;
 use super::api::Api;
 use super::pacing::{Breaker, Polling, RateLimit, Retry};
@@ -26,6 +27,8 @@ pub struct Settings {
     pub worker: Worker,
     /// `[events]`
     pub events: Events,
+    /// `[admin]`
+    pub admin: Admin,
     /// `[log]`
     pub log: Log,
     /// `[runtime]`

@@ -31,6 +31,8 @@ pub trait Session: Send + Sync + Sized + 'static {
     fn next(&mut self) -> impl Future<Output = Result<Self::Delivery, BrokerError>> + Send;
     /// Stops taking deliveries; gives back what nobody has taken.
     fn stop_consuming(&mut self) -> impl Future<Output = ()> + Send;
+    /// Tells, whenever it is called, whether an alarm keeps the broker from taking publishes.
+    fn blocked(&self) -> impl Fn() -> bool + Send + 'static;
     /// Ends it in order.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
@@ -113,6 +115,10 @@ impl Session for broker::Session {
 
     async fn stop_consuming(&mut self) {
         self.stop_consuming().await;
+    }
+
+    fn blocked(&self) -> impl Fn() -> bool + Send + 'static {
+        self.blocked()
     }
 
     async fn close(self) {

@@ -20,6 +20,7 @@ use crate::message::{EventFormat, EventMode};
 use crate::operations_api::Operations;
 use crate::retry::{Intervals, InvalidIntervals};
 use crate::settings::{self, Settings};
+use crate::telemetry::Readiness;
 
 /// Why the worker does not run.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +43,16 @@ const GOOD_SESSION: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// Only before the first session: the broker refuses the settings (login, vhost, permissions, arguments of queues).
-/// A broker that cannot be reached is no such error: the worker goes on trying.
+/// A broker that cannot be reached is no such error: the worker goes on trying, and `readiness` says so.
 pub async fn run<O: Operations>(
     settings: &Settings,
     operations: O,
     worker: &str,
     stop: CancellationToken,
+    readiness: Arc<Readiness>,
 ) -> Result<(), RunError> {
-    run_on(&RabbitMq { settings: &settings.amqp, worker }, settings, operations, worker, stop, Clock::System).await
+    let broker = RabbitMq { settings: &settings.amqp, worker };
+    run_on(&broker, settings, operations, worker, stop, readiness, Clock::System).await
 }
 
 /// As [`run`], on any broker and by any clock.
@@ -62,12 +65,13 @@ pub async fn run_on<B: Broker, O: Operations>(
     operations: O,
     worker: &str,
     stop: CancellationToken,
+    readiness: Arc<Readiness>,
     clock: Clock,
 ) -> Result<(), RunError> {
     let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock)?);
     let limits = Limits::new(settings);
     let reconnect = settings.amqp.reconnect()?;
-    let settler = Arc::new(Settler::new(publish_retry()?));
+    let settler = Arc::new(Settler::new(publish_retry()?, Arc::clone(&readiness)));
     let mut sessions = Sessions { reconnect, failures: 0, had_one: false, reported: None };
     // Ends with this function.
     let mut background = JoinSet::new();
@@ -82,6 +86,7 @@ pub async fn run_on<B: Broker, O: Operations>(
         let session = match opened {
             Ok(session) => session,
             Err(error) => {
+                readiness.no_session(&error);
                 let pause = sessions.failed(error)?;
                 tokio::select! {
                     biased;
@@ -93,10 +98,12 @@ pub async fn run_on<B: Broker, O: Operations>(
         sessions.had_one = true;
         sessions.reported = None;
         let began = Instant::now();
-        match work(&handler, &settler, session, &limits).await {
+        readiness.preparing();
+        match work(&handler, &settler, session, &limits, &readiness).await {
             SessionEnd::Stopped => return Ok(()),
             SessionEnd::Fault(fault) => {
                 warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
+                readiness.no_session(&fault);
                 let pause = sessions.lost(began.elapsed());
                 tokio::select! {
                     biased;

@@ -10,6 +10,7 @@ use super::settle::Settler;
 use crate::broker::{BrokerError, Source};
 use crate::operations_api::Operations;
 use crate::settings::Settings;
+use crate::telemetry::Readiness;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -59,6 +60,7 @@ pub(super) async fn work<O: Operations, S: Session>(
     settler: &Arc<Settler>,
     mut session: S,
     limits: &Limits,
+    readiness: &Readiness,
 ) -> SessionEnd {
     let publisher = session.publisher();
     let mut tasks = JoinSet::new();
@@ -80,6 +82,7 @@ pub(super) async fn work<O: Operations, S: Session>(
     for delivery in heads {
         tasks.spawn(process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
     }
+    readiness.consuming(session.blocked());
     info!(prefetch = limits.prefetch, "consuming");
     loop {
         tokio::select! {

@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tracing::{debug, error, info};
@@ -9,19 +10,20 @@ use super::disposition::{Answer, Disposition, Keep};
 use crate::broker::{BrokerError, PublishError, Target};
 use crate::message::Outgoing;
 use crate::retry::{Intervals, InvalidIntervals};
+use crate::telemetry::Readiness;
 
 /// Does what was decided: the only place that publishes what came of a delivery and acknowledges it, in this order.
 #[derive(Debug)]
 pub(super) struct Settler {
     /// Between two attempts to publish what the broker returned or refused.
     retry: Intervals,
-    /// Deliveries whose publish is being repeated. While there are any, the worker is not ready.
-    stuck: AtomicUsize,
+    /// Falls while a publish is being repeated.
+    readiness: Arc<Readiness>,
 }
 
 impl Settler {
-    pub(super) fn new(retry: Intervals) -> Self {
-        Self { retry, stuck: AtomicUsize::new(0) }
+    pub(super) const fn new(retry: Intervals, readiness: Arc<Readiness>) -> Self {
+        Self { retry, readiness }
     }
 
     /// # Errors
@@ -106,7 +108,7 @@ impl Settler {
                 Err(PublishError::SessionOver(error)) => return Err(error),
                 Err(problem) => problem,
             };
-            stuck.get_or_insert_with(|| Stuck::enter(&self.stuck, &problem));
+            stuck.get_or_insert_with(|| Stuck::enter(&self.readiness, &problem));
             tokio::time::sleep(self.retry.nth(attempts)).await;
             attempts = attempts.saturating_add(1);
         }
@@ -122,20 +124,20 @@ async fn copy_to_requester(publisher: &impl Publisher, answer: Answer) {
 }
 
 /// Counts a delivery as stuck for as long as it lives; the first to come and the last to go say so.
-struct Stuck<'a>(&'a AtomicUsize);
+struct Stuck<'a>(&'a Readiness);
 
 impl<'a> Stuck<'a> {
-    fn enter(count: &'a AtomicUsize, problem: &PublishError) -> Self {
-        if count.fetch_add(1, Relaxed) == 0 {
+    fn enter(readiness: &'a Readiness, problem: &PublishError) -> Self {
+        if readiness.stuck(problem) {
             error!(%problem, "the broker does not take what the worker publishes; requests wait until this is mended");
         }
-        Self(count)
+        Self(readiness)
     }
 }
 
 impl Drop for Stuck<'_> {
     fn drop(&mut self) {
-        if self.0.fetch_sub(1, Relaxed) == 1 {
+        if self.0.unstuck() {
             info!("the broker takes everything again, or the session ended");
         }
     }

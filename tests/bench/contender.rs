@@ -74,6 +74,7 @@ fn settings(stage: &Stage, run: Run) -> String {
         "[amqp]\nuri = {uri}\nprefetch = {prefetch}\n\
          [amqp.topology]\nprefix = {prefix}\nwait_levels = {levels}\n\
          [api]\nendpoint = {endpoint}\n\
+         [admin]\nlisten = \"\"\n\
          [runtime]\nthreads = {threads}\n",
         levels = json!(WAIT_LEVELS),
     );

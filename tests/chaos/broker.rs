@@ -58,10 +58,12 @@ pub async fn disk_alarm(stage: &mut Stage) -> Row {
         // What was under way when the alarm came.
         let through = stage.collector().count() - before;
         assert!(through < 500, "{through} events came through the alarm");
+        stage.not_ready(&worker, "an alarm").await;
         // The command takes a second, and what it does is done before it ends: all of it counts.
         let mended = stage.mended();
         block_in_place(|| stage.broker.ctl(["--silent", "set_disk_free_limit", "10MB"]));
         recovery = longest(recovery, stage.recovery(mended).await);
+        stage.ready(&worker).await;
     }
     upstream.finish().await;
     stage.verdict(vec![worker], times, recovery).await

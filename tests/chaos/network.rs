@@ -29,6 +29,7 @@ pub async fn cut(stage: &mut Stage) -> Row {
     let (mut proxy, worker, upstream) = flow(stage, lasts).await;
     proxy.cut().await;
     sleep(lasts).await;
+    stage.not_ready(&worker, "no session with the broker").await;
     proxy.restore().await;
     let mended = stage.mended();
     let recovery = stage.recovery(mended).await;

@@ -44,12 +44,14 @@ async fn without_results(stage: &mut Stage, delete: bool) -> Row {
         }
         sleep(lasts).await;
         assert_eq!(stage.collector().count(), before, "an event came although no queue was bound");
+        stage.not_ready(&worker, "does not take what the worker publishes").await;
         if delete {
             amqp.declare_queue(&queue).await;
         }
         let bind = QueueBindOptions::default();
         channel.queue_bind(queue.as_str().into(), exchange.as_str().into(), key.into(), bind, none()).await.unwrap();
         recovery = longest(recovery, stage.recovery(stage.mended()).await);
+        stage.ready(&worker).await;
     }
     upstream.finish().await;
     stage.verdict(vec![worker], times, recovery).await
@@ -77,9 +79,11 @@ pub async fn results_full(stage: &mut Stage) -> Row {
         assert!((ROOM..ROOM + 600).contains(&depth), "{depth} events in a queue with room for {ROOM}");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(amqp.queue_depth(&queue).await, Some(depth), "a full queue took more");
+        stage.not_ready(&worker, "does not take what the worker publishes").await;
         let mended = stage.mended();
         stage.collector_mut().resume();
         recovery = longest(recovery, stage.recovery(mended).await);
+        stage.ready(&worker).await;
     }
     upstream.finish().await;
     let said = worker.lines().iter().filter(|line| line.contains("does not take what the worker publishes")).count();

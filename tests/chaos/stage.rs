@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::task::block_in_place;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::collector::{Answer, Collector};
 use crate::requests::LOCATION;
@@ -72,6 +72,7 @@ impl Stage {
         }
         // So that what takes 2 s is parked, and not held.
         stage.set_setting("worker.inline_wait", "1s");
+        stage.set_setting("admin.listen", "127.0.0.1:0");
         stage
     }
 
@@ -173,6 +174,21 @@ impl Stage {
         let (collector, before) = (self.collector(), self.collector().count());
         let flow = collector.wait(PATIENCE, |answers| answers.len() >= before + count).await;
         assert!(flow, "{} of {count} events within {PATIENCE:?}", collector.count() - before);
+    }
+
+    /// Asserts that the worker is not ready now, with these words in the reason.
+    pub async fn not_ready(&self, worker: &Process, words: &str) {
+        let (status, reasons) = worker.readyz().await;
+        assert!(status == 503 && reasons.iter().any(|reason| reason.contains(words)), "{status}, {reasons:?}");
+    }
+
+    /// Asserts that the worker is ready, or is soon.
+    pub async fn ready(&self, worker: &Process) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while let (503, reasons) = worker.readyz().await {
+            assert!(Instant::now() < end, "still not ready: {reasons:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The fault ends now.

@@ -33,6 +33,7 @@ mod misconfiguration;
 mod pacing;
 mod pacing_scene;
 mod poison;
+mod readiness;
 mod unusable;
 mod worker_faults;
 mod worker_flow;

@@ -61,6 +61,23 @@ fn changed(uri: &str, change: impl FnOnce(&mut Url)) -> String {
 }
 
 #[tokio::test]
+async fn an_address_for_probes_that_is_taken_or_none_at_all_is_named_with_the_remedy() {
+    let mut scene = Scene::new().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    scene.set("admin.listen", &address);
+    let run = run_command(&["run"], &scene.environment(), "").await;
+    let told = sentence(&run);
+    assert_eq!(run.code, SETTINGS, "{told}");
+    for word in [address.as_str(), "admin.listen", "in use", "another worker?"] {
+        assert_eq!(told.matches(word).count(), 1, "{word:?} once in: {told}");
+    }
+
+    scene.set("admin.listen", "9464");
+    is_told(&scene, SETTINGS, &["\"9464\" is not an address such as \"127.0.0.1:9464\""]).await;
+}
+
+#[tokio::test]
 async fn a_wrong_setting_is_named_with_what_is_wrong() {
     for (setting, value, words) in [
         ("amqp.prefecth", "5", &["prefecth", "amqp"][..]),

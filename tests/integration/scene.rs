@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::event::Event;
 use crate::mailbox::Mailbox;
-use crate::support::{Amqp, Broker, Process, SimulatedApi, persistent};
+use crate::support::{Amqp, Broker, Process, SimulatedApi, persistent, worker_command};
 pub use crate::support::{event_id, operation, variable};
 
 /// How long anything may take that takes a moment on a machine with nothing else to do.
@@ -222,12 +222,8 @@ pub struct Ended {
 
 /// Runs `cancel-worker` to its end. Settings of the caller's environment do not reach it.
 pub async fn run_command(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Ended {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cancel-worker"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CANCEL_WORKER_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).envs(environment.iter().copied()).kill_on_drop(true);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = worker_command(arguments, environment);
+    command.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // A command that does not read it has closed it.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;

@@ -185,6 +185,11 @@ impl Session for SimulatedSession {
         }
     }
 
+    /// Here no publish ever waits for an alarm.
+    fn blocked(&self) -> impl Fn() -> bool + Send + 'static {
+        || false
+    }
+
     async fn stop_consuming(&mut self) {
         let _ = self.edge("stop consuming").await;
         if let Some(session) = self.world.state().sessions.get_mut(&self.id) {

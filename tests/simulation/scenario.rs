@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -176,7 +177,8 @@ async fn supervise(world: World, worker: usize, clock: Clock, mut dice: fastrand
         let broker = SimulatedBroker { world: world.clone(), worker };
         let api = SimulatedApi { world: world.clone(), worker };
         let name = format!("worker-{worker}");
-        let running = AssertUnwindSafe(run_on(&broker, &SETTINGS, api, &name, stop.clone(), clock)).catch_unwind();
+        let running = AssertUnwindSafe(run_on(&broker, &SETTINGS, api, &name, stop.clone(), Arc::default(), clock))
+            .catch_unwind();
         // Now and then it is stopped in order, as by a rolling restart. Later not: a restart would mend what is stuck.
         let restart_at = Instant::now() + Duration::from_millis(dice.u64(1000..120_000));
         let restarts = restart_at < world.state().faults_until;

@@ -186,8 +186,8 @@ async fn repeat(mut stream: TcpStream, head: &[u8], drop: &[u8], pause: Duration
     }
 }
 
-/// What a GET is answered with.
-pub async fn get_json(url: &str) -> Value {
+/// The status and the body that `GET url` is answered with.
+pub async fn get(url: &str) -> (u16, String) {
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
@@ -195,6 +195,12 @@ pub async fn get_json(url: &str) -> Value {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{url}: {answer}");
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{url}: {error}: {answer}"))
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// What a GET is answered with.
+pub async fn get_json(url: &str) -> Value {
+    let (status, body) = get(url).await;
+    assert_eq!(status, 200, "{url}: {body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{url}: {error}: {body}"))
 }

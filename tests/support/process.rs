@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::{get, variable};
+
 /// How long a process may take to end after it was asked to.
 const END: Duration = Duration::from_secs(60);
 
@@ -25,14 +27,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `cancel-worker`. Settings of the caller's environment do not reach it, those of `environment` do.
+    /// Starts `cancel-worker`; see [`worker_command`].
     pub fn worker(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cancel-worker"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CANCEL_WORKER_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).envs(environment.iter().copied());
-        Self::spawn(command)
+        Self::spawn(worker_command(arguments, environment))
     }
 
     /// Starts any command.
@@ -53,6 +50,17 @@ impl Process {
     /// All lines so far, of standard output and standard error.
     pub fn lines(&self) -> Vec<String> {
         self.printed.borrow().clone()
+    }
+
+    /// What the worker answers to `GET /readyz`: the status, and its reasons. It needs `admin.listen` set to `127.0.0.1:0`.
+    pub async fn readyz(&self) -> (u16, Vec<String>) {
+        let line = self.line_with("answering probes", END).await;
+        let address = line.split(r#""address":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let (status, body) = get(&format!("http://{address}/readyz")).await;
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["ready"], status == 200, "{body}");
+        let reasons = answer["reasons"].as_array().unwrap();
+        (status, reasons.iter().map(|reason| reason.as_str().unwrap().to_owned()).collect())
     }
 
     /// The file that has these lines too.
@@ -116,6 +124,17 @@ impl Process {
         }
         status
     }
+}
+
+/// The `cancel-worker` command. Settings of the caller's environment do not reach it, those of `environment` do. It answers
+/// no probes unless it is told to: any number of them run side by side.
+pub fn worker_command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cancel-worker"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CANCEL_WORKER_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).env(variable("admin.listen"), "").envs(environment.iter().copied());
+    command
 }
 
 async fn keep_lines(stream: impl AsyncRead + Unpin, printed: Arc<watch::Sender<Vec<String>>>, file: Arc<Mutex<File>>) {

@@ -1,0 +1,140 @@
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// Whether the worker can do its work now and, if not, why not. The worker writes it, probes read it.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    stop: CancellationToken,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: Session,
+    /// Deliveries whose publish is being repeated.
+    stuck: usize,
+    /// Why, of the one that came last.
+    problem: String,
+}
+
+#[derive(Default)]
+enum Session {
+    /// There was none yet.
+    #[default]
+    First,
+    /// There is none, and why.
+    None(String),
+    Preparing,
+    /// Tells whether an alarm keeps the broker from taking publishes.
+    Consuming(Box<dyn Fn() -> bool + Send>),
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("First"),
+            Self::None(reason) => f.debug_tuple("None").field(reason).finish(),
+            Self::Preparing => f.write_str("Preparing"),
+            Self::Consuming(_) => f.write_str("Consuming"),
+        }
+    }
+}
+
+impl Readiness {
+    /// Of a worker that ends with `stop`. Not ready yet.
+    #[must_use]
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { stop, state: Mutex::default() }
+    }
+
+    /// Why the worker is not ready, each a sentence; nothing if it is.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let state = self.state();
+        let session = match &state.session {
+            Session::First => Some("there is no session with the broker yet".to_owned()),
+            Session::None(reason) => Some(format!("there is no session with the broker: {reason}")),
+            Session::Preparing => Some("the session with the broker does not consume yet".to_owned()),
+            Session::Consuming(blocked) => blocked().then(|| {
+                "the broker blocks publishing: an alarm for its memory or disk is on, see `rabbitmq-diagnostics alarms`".to_owned()
+            }),
+        };
+        let stuck = (state.stuck > 0).then(|| {
+            format!(
+                "the broker does not take what the worker publishes ({} deliveries): {}",
+                state.stuck, state.problem
+            )
+        });
+        let stopping = self.stop.is_cancelled().then(|| "the worker is stopping".to_owned());
+        [stopping, session, stuck].into_iter().flatten().collect()
+    }
+
+    /// There is no session, and this is why.
+    pub fn no_session(&self, reason: &dyn fmt::Display) {
+        self.state().session = Session::None(reason.to_string());
+    }
+
+    /// There is a session, which does not consume yet.
+    pub fn preparing(&self) {
+        self.state().session = Session::Preparing;
+    }
+
+    /// Deliveries are taken. `blocked` tells whether the broker takes no publishes now.
+    pub fn consuming(&self, blocked: impl Fn() -> bool + Send + 'static) {
+        self.state().session = Session::Consuming(Box::new(blocked));
+    }
+
+    /// What came of a delivery cannot be published; tells whether it is the only such delivery. To be ended with
+    /// [`unstuck`](Self::unstuck).
+    pub fn stuck(&self, problem: &dyn fmt::Display) -> bool {
+        let mut state = self.state();
+        state.stuck += 1;
+        state.problem = problem.to_string();
+        state.stuck == 1
+    }
+
+    /// A delivery is stuck no more; tells whether none is.
+    pub fn unstuck(&self) -> bool {
+        let mut state = self.state();
+        state.stuck = state.stuck.saturating_sub(1);
+        state.stuck == 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_ready_while_it_consumes_and_the_broker_takes_what_it_publishes() {
+        let stop = CancellationToken::new();
+        let readiness = Readiness::new(stop.clone());
+        assert_eq!(readiness.reasons(), ["there is no session with the broker yet"]);
+        readiness.preparing();
+        assert_eq!(readiness.reasons().len(), 1);
+        readiness.consuming(|| false);
+        assert_eq!(readiness.reasons(), [""; 0]);
+
+        assert!(readiness.stuck(&"no queue is bound"));
+        assert!(!readiness.stuck(&"the queue is full"));
+        assert!(!readiness.unstuck());
+        let reason = "the broker does not take what the worker publishes (1 deliveries): the queue is full";
+        assert_eq!(readiness.reasons(), [reason]);
+        assert!(readiness.unstuck());
+
+        readiness.consuming(|| true);
+        assert!(readiness.reasons()[0].contains("alarm"));
+        readiness.no_session(&"it was closed");
+        stop.cancel();
+        assert_eq!(
+            readiness.reasons(),
+            ["the worker is stopping", "there is no session with the broker: it was closed"]
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! What a worker answers to those who ask whether it can do its work.
+
+use std::time::Duration;
+
+use lapin::options::QueueBindOptions;
+use lapin::types::FieldTable;
+use tokio::time::{Instant, sleep};
+
+use crate::scene::{PATIENCE, Scene};
+use crate::support::{AmqpProxy, Broker, Process, get};
+
+/// From the mend of whatever was wrong.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Waits until the worker has exactly these reasons not to be ready; each is given by words that it contains.
+async fn becomes(worker: &Process, reasons: &[&str], within: Duration) {
+    let end = Instant::now() + within;
+    loop {
+        let (status, said) = worker.readyz().await;
+        let same = said.len() == reasons.len() && said.iter().zip(reasons).all(|(said, reason)| said.contains(reason));
+        if same {
+            assert_eq!(status, if reasons.is_empty() { 200 } else { 503 });
+            return;
+        }
+        assert!(Instant::now() < end, "not ready because of {reasons:?}, but {said:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_is_ready_while_it_has_a_session_and_is_not_started_anew_for_having_none() {
+    let mut scene = Scene::new().await;
+    let mut proxy = AmqpProxy::start(Broker::shared().uri()).await;
+    proxy.cut().await;
+    for (setting, value) in [("amqp.uri", proxy.uri().as_str()), ("admin.listen", "127.0.0.1:0")] {
+        scene.set(setting, value);
+    }
+    let mut worker = scene.starting_worker();
+    becomes(&worker, &["no session with the broker: "], PATIENCE).await;
+    let line = worker.line_with("answering probes", PATIENCE).await;
+    let address = line.split(r#""address":""#).nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(get(&format!("http://{address}/livez")).await, (200, "live\n".to_owned()));
+    assert_eq!(get(&format!("http://{address}/")).await.0, 404);
+
+    proxy.restore().await;
+    becomes(&worker, &[], SOON).await;
+    proxy.cut().await;
+    becomes(&worker, &["no session with the broker: "], SOON).await;
+    proxy.restore().await;
+    becomes(&worker, &[], SOON).await;
+
+    // While it finishes what is in flight it takes nothing more.
+    scene.set("amqp.uri", Broker::shared().uri());
+    scene.request("hangs-a").await;
+    while scene.api.calls("hangs-a").await["cancel_calls"] != 1 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.signal("TERM");
+    becomes(&worker, &["stopping"], SOON).await;
+    worker.kill9().await;
+    scene.amqp.purge(&scene.queue("requests")).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_events_nobody_takes_is_not_ready_and_says_which() {
+    let mut scene = Scene::new().await;
+    scene.set("admin.listen", "127.0.0.1:0");
+    scene.set("amqp.topology.results", "false");
+    let worker = scene.worker().await;
+    becomes(&worker, &[], SOON).await;
+    scene.request("cancels-a").await;
+    scene.request("cancels-b").await;
+    let exchange = scene.queue("events");
+    becomes(&worker, &[exchange.as_str()], PATIENCE).await;
+    let (_, reasons) = worker.readyz().await;
+    assert!(reasons[0].starts_with("the broker does not take what the worker publishes ("), "{reasons:?}");
+
+    let queue = scene.queue("results");
+    scene.amqp.declare_queue(&queue).await;
+    let channel = scene.amqp.channel().await;
+    let options = QueueBindOptions::default();
+    let key = "operation.#".into();
+    channel.queue_bind(queue.into(), exchange.into(), key, options, FieldTable::default()).await.unwrap();
+    becomes(&worker, &[], SOON).await;
+    scene.collect_events().await;
+    assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
+    assert_eq!(scene.event_for("cancels-b").await.outcome(), "cancelled");
+    let told = worker.lines().iter().filter(|line| line.contains("\"ERROR\"")).count();
+    assert_eq!(told, 1, "one line for what is wrong, however often it is tried");
+    scene.end().await;
+}
