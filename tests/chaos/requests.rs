@@ -51,6 +51,11 @@ pub fn truth(number: usize) -> &'static str {
     script(number).1
 }
 
+/// How many cancels the first so many requests need: one each, and those with a retry two.
+pub fn cancels(count: usize) -> usize {
+    count + (0..count).filter(|number| script(*number).0 == "flaky-1").count()
+}
+
 /// Whether the service answers this request's first call with all there is to know.
 pub fn is_prompt(identity: &str) -> bool {
     identity.starts_with("unimplemented-n") || identity.starts_with("denied-n")
