@@ -56,7 +56,7 @@ impl Readiness {
         let session = match &state.session {
             Session::First => Some("there is no session with the broker yet".to_owned()),
             Session::None(reason) => Some(format!("there is no session with the broker: {reason}")),
-            Session::Preparing => Some("the session with the broker does not consume yet".to_owned()),
+            Session::Preparing => Some("the session with the broker begins: what came back is handled first, one at a time".to_owned()),
             Session::Consuming(blocked) => blocked().then(|| {
                 "the broker blocks publishing: an alarm for its memory or disk is on, see `rabbitmq-diagnostics alarms`".to_owned()
             }),

@@ -22,7 +22,7 @@ use crate::message::{
 use crate::operations_api::Operations;
 
 /// A delivery that has come so often is not held: what it has to wait for, it waits for in the broker.
-const RESTLESS: u32 = 3;
+pub(super) const RESTLESS: u32 = 3;
 
 /// Everything that handling a delivery needs and that outlives sessions.
 #[derive(Debug)]
@@ -48,15 +48,16 @@ pub(super) struct Handler<O> {
 }
 
 impl<O: Operations> Handler<O> {
-    /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker.
-    pub(super) async fn handle(&self, delivery: &impl Delivery) -> Disposition {
+    /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker. One that is
+    /// handled alone, while all others wait, is not held.
+    pub(super) async fn handle(&self, delivery: &impl Delivery, alone: bool) -> Disposition {
         if self.stop.is_cancelled() {
             return Disposition::Requeue;
         }
         let envelope = delivery.envelope();
         // While faults last, every second that a delivery is held is a chance of the next, until the delivery limit takes
         // it without an answer; a follow-up begins to count anew. Not at once: each park may leave one follow-up too many.
-        let hold = if delivery.redeliveries() < RESTLESS { self.inline_wait } else { Duration::ZERO };
+        let hold = if alone || delivery.redeliveries() >= RESTLESS { Duration::ZERO } else { self.inline_wait };
         match delivery.source() {
             Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
                 Ok(request) => {

@@ -72,7 +72,7 @@ pub async fn run_on<B: Broker, O: Operations>(
     let limits = Limits::new(settings);
     let reconnect = settings.amqp.reconnect()?;
     let settler = Arc::new(Settler::new(publish_retry()?, Arc::clone(&readiness)));
-    let mut sessions = Sessions { reconnect, failures: 0, had_one: false, reported: None };
+    let mut sessions = Sessions { reconnect, failures: 0, lost_soon: 0, had_one: false, reported: None };
     // Ends with this function.
     let mut background = JoinSet::new();
     let reporter = Arc::clone(&handler);
@@ -99,7 +99,7 @@ pub async fn run_on<B: Broker, O: Operations>(
         sessions.reported = None;
         let began = Instant::now();
         readiness.preparing();
-        match work(&handler, &settler, session, &limits, &readiness).await {
+        match work(&handler, &settler, session, &limits, sessions.lost_soon, &readiness).await {
             SessionEnd::Stopped => return Ok(()),
             SessionEnd::Fault(fault) => {
                 warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
@@ -119,6 +119,8 @@ pub async fn run_on<B: Broker, O: Operations>(
 struct Sessions {
     reconnect: Intervals,
     failures: u32,
+    /// Sessions in a row that were built and did not last.
+    lost_soon: u32,
     had_one: bool,
     reported: Option<(String, Instant)>,
 }
@@ -139,7 +141,9 @@ impl Sessions {
     fn lost(&mut self, lasted: Duration) -> Duration {
         if lasted >= GOOD_SESSION {
             self.failures = 0;
+            self.lost_soon = 0;
         }
+        self.lost_soon = self.lost_soon.saturating_add(1);
         let pause = self.reconnect.nth(self.failures);
         self.failures = self.failures.saturating_add(1);
         pause

@@ -5,7 +5,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use super::broker_link::{Delivery as _, Session};
-use super::handle::Handler;
+use super::handle::{Handler, RESTLESS};
 use super::settle::Settler;
 use crate::broker::{BrokerError, Source};
 use crate::operations_api::Operations;
@@ -48,25 +48,28 @@ impl Limits {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             prefetch: settings.amqp.prefetch,
-            suspicious: (settings.amqp.topology.delivery_limit / 2).max(1),
+            suspicious: (settings.amqp.topology.delivery_limit / 2).clamp(1, RESTLESS),
             grace: *settings.worker.shutdown_grace,
         }
     }
 }
 
-/// Takes deliveries and has each handled and settled in a task of its own, until a fault or the stop.
+/// Takes deliveries and has each handled and settled in a task of its own, until a fault or the stop. So many sessions were
+/// lost soon after they were built, just before this one.
 pub(super) async fn work<O: Operations, S: Session>(
     handler: &Arc<Handler<O>>,
     settler: &Arc<Settler>,
     mut session: S,
     limits: &Limits,
+    lost_soon: u32,
     readiness: &Readiness,
 ) -> SessionEnd {
     let publisher = session.publisher();
     let mut tasks = JoinSet::new();
+    let one =
+        |delivery, alone| process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery, alone);
     let start = async {
-        let one = |delivery| process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery);
-        let heads = safe_mode(&session, limits, one).await?;
+        let heads = safe_mode(&session, limits, lost_soon >= limits.suspicious, |delivery| one(delivery, true)).await?;
         session.consume(limits.prefetch).await?;
         Ok(heads)
     };
@@ -80,7 +83,7 @@ pub(super) async fn work<O: Operations, S: Session>(
         Err(fault) => return fault_end(tasks, session, fault).await,
     };
     for delivery in heads {
-        tasks.spawn(process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
+        tasks.spawn(one(delivery, false));
     }
     readiness.consuming(session.blocked());
     info!(prefetch = limits.prefetch, "consuming");
@@ -93,7 +96,7 @@ pub(super) async fn work<O: Operations, S: Session>(
             },
             next = session.next() => match next {
                 Ok(delivery) => {
-                    tasks.spawn(process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery));
+                    tasks.spawn(one(delivery, false));
                 }
                 Err(error) => return fault_end(tasks, session, error.into()).await,
             },
@@ -103,12 +106,15 @@ pub(super) async fn work<O: Operations, S: Session>(
 }
 
 /// A message that ends every session it is delivered in takes whatever is in flight beside it towards the delivery limit,
-/// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues, one
-/// delivery at a time, for as long as one of them has come suspiciously often: what ends sessions reaches its limit alone,
-/// and what only stood beside it is finished. Answers with the heads that nothing is wrong with.
+/// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues. Where one
+/// has come suspiciously often, or the last sessions were lost as soon as they were built, deliveries are handled one at a
+/// time until one has never come before: the broker puts what it takes back before what is new, but in any order, so that
+/// until then the next may be what ends sessions. It reaches its limit alone, and what only stood beside it is finished.
+/// Answers with the heads that nothing is wrong with.
 async fn safe_mode<S: Session, F>(
     session: &S,
     limits: &Limits,
+    mut careful: bool,
     alone: impl Fn(S::Delivery) -> F,
 ) -> Result<Vec<S::Delivery>, Fault>
 where
@@ -118,11 +124,14 @@ where
     for source in Source::ALL {
         while let Some(delivery) = session.take(source).await? {
             let redeliveries = delivery.redeliveries();
-            if redeliveries < limits.suspicious {
+            careful |= redeliveries >= limits.suspicious;
+            if redeliveries == 0 || !careful {
                 heads.push(delivery);
                 break;
             }
-            warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
+            if redeliveries >= limits.suspicious {
+                warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
+            }
             // In a task: a panic is this delivery's end, not the process's.
             let mut task = JoinSet::from_iter([alone(delivery)]);
             while let Some(ended) = task.join_next().await {
@@ -138,8 +147,9 @@ async fn process<O: Operations, S: Session>(
     settler: Arc<Settler>,
     publisher: S::Publisher,
     delivery: S::Delivery,
+    alone: bool,
 ) -> Result<(), BrokerError> {
-    let disposition = handler.handle(&delivery).await;
+    let disposition = handler.handle(&delivery, alone).await;
     settler.settle(&publisher, delivery, disposition, &handler.counters).await
 }
 
