@@ -13,6 +13,7 @@ mod event;
 mod google_stub;
 mod mailbox;
 mod scene;
+mod wire;
 
 mod broker_delivery;
 mod broker_publisher;
@@ -30,6 +31,7 @@ mod hostile_servers;
 mod http_versions;
 mod messages;
 mod misconfiguration;
+mod odd_properties;
 mod pacing;
 mod pacing_scene;
 mod poison;

@@ -1,130 +1,127 @@
-//! Messages that no client library would write: the broker takes them, and hands them to the worker.
+//! Messages that end the process, or every session that they are delivered in, where nobody sees to it.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use tokio::time::{Instant, sleep};
-use url::Url;
+use serde_json::json;
 
-use crate::scene::{PATIENCE, Scene, operation, request};
-use crate::support::Broker;
-
-/// The flags of the two properties.
-const MESSAGE_ID: u16 = 1 << 7;
-const HEADERS: u16 = 1 << 13;
+use crate::scene::{Scene, event_id, request};
+use crate::support::Process;
+use crate::wire::{LARGEST_HEADERS, Raw, Wire, long, nested, property, short};
 
 #[tokio::test]
-async fn headers_that_are_nested_two_thousand_deep_crash_nobody() {
+async fn headers_that_are_nested_as_deep_as_a_frame_allows_crash_nobody() {
     let mut scene = Scene::new().await;
     let worker = scene.worker().await;
-    let nested = (0..2000).fold(b"V".to_vec(), |inner, _| [b"A", long(&inner).as_slice()].concat());
-    let table = [short(b"deep").as_slice(), &nested].concat();
-    let body = request("cancels-deep", serde_json::json!({})).to_string();
-    publish(&scene, HEADERS, long(&table), body).await;
-    scene.request("cancels-a").await;
-    assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
-    assert_eq!(scene.event_for("cancels-deep").await.outcome(), "cancelled");
-    assert_eq!(worker.lines().iter().filter(|line| line.contains("\"consuming\"")).count(), 1);
+    // Arrays in arrays, tables in tables: 26,000 and 21,000 levels. Each is read, and what can be used is answered.
+    for (id, kind) in [("cancels-arrays", b'A'), ("cancels-tables", b'F')] {
+        publish(&scene, bomb(kind, request(id, json!({})).to_string())).await;
+        assert_eq!(scene.event_for(id).await.outcome(), "cancelled");
+    }
+    // What cannot be used is written again, with all its headers, or as many as fit beside ours.
+    for (dead, kind) in [(1, b'A'), (2, b'F')] {
+        publish(&scene, bomb(kind, "{}".to_owned())).await;
+        scene.depth_becomes("dead", dead).await;
+    }
+    scene.request("cancels-after").await;
+    assert_eq!(scene.event_for("cancels-after").await.outcome(), "cancelled");
+    assert_eq!(lines_with(&worker, "\"consuming\""), 1, "no session was lost");
+    scene.end().await;
+}
+
+fn bomb(kind: u8, body: String) -> Raw {
+    Raw::new(&[(property::HEADERS, long(&nested(kind, LARGEST_HEADERS)))], body)
+}
+
+#[tokio::test]
+async fn a_message_that_ends_every_session_takes_none_of_a_thousand_others_with_it() {
+    let mut scene = Scene::new().await;
+    let ids = thousand();
+    fill(&mut scene, &ids, 1).await;
+    let worker = scene.worker().await;
+    all_but_the_poison_are_answered(&scene, &ids, 1).await;
+    // Each delivery up to the limit cost a session.
+    assert!(lines_with(&worker, SESSION_LOST) > 20);
     scene.end().await;
 }
 
 #[tokio::test]
-async fn a_message_that_the_client_library_cannot_read_takes_no_other_message_with_it() {
+async fn nor_do_three_of_them_that_go_back_and_forth_between_two_workers() {
     let mut scene = Scene::new().await;
-    scene.set("amqp.reconnect_max", "250ms");
-    let _worker = scene.worker().await;
-    let body = serde_json::json!({ "name": operation("never-called") }).to_string();
-    // Deliveries that are under way when the sessions end.
-    for number in 0..5 {
-        scene.request(&format!("cancels-500ms-a{number}")).await;
-    }
-    publish(&scene, MESSAGE_ID, short(b"\xff\xfe"), body.clone()).await;
-    for number in 0..5 {
-        scene.request(&format!("cancels-500ms-b{number}")).await;
-    }
-    // At its delivery limit the message goes to the dead queue. This test cannot read it there either.
-    let mut dead = scene.depth("dead").await;
-    let end = Instant::now() + PATIENCE;
-    while dead == 0 && Instant::now() < end {
-        sleep(Duration::from_millis(100)).await;
-        dead = scene.depth("dead").await;
-    }
-    let events = scene.events(10, PATIENCE / 2).await.len();
-    let dead = scene.depth("dead").await;
-    assert_eq!((events, dead), (10, 1), "answers to the requests that nothing is wrong with, and dead letters");
+    let ids = thousand();
+    fill(&mut scene, &ids, 3).await;
+    let workers = [scene.worker().await, scene.worker().await];
+    all_but_the_poison_are_answered(&scene, &ids, 3).await;
+    assert!(workers.iter().all(|worker| lines_with(worker, SESSION_LOST) > 0));
     scene.end().await;
 }
 
-/// Publishes a message with these properties, as they stand, as a request.
-async fn publish(scene: &Scene, flags: u16, properties: Vec<u8>, body: String) {
-    let url = Url::parse(Broker::shared().uri()).unwrap();
+const SESSION_LOST: &str = "the session is over";
+
+/// No client library takes a string that is not UTF-8: its connection ends.
+const NOT_UTF8: &[u8] = b"\xff\xfe";
+
+/// Requests, some of which take so long that sessions end while they are in hand.
+fn thousand() -> Vec<String> {
+    let scripts = ["cancels-500ms", "cancels", "completes-300ms", "unimplemented", "cancels-2s", "flaky-1"];
+    (0..1000).map(|number| format!("{}-n{number}", scripts[number % scripts.len()])).collect()
+}
+
+/// Fills the queue, from which nobody consumes yet: 500 requests, the poison, 500 requests.
+async fn fill(scene: &mut Scene, ids: &[String], poisons: usize) {
+    scene.set("amqp.reconnect_initial", "50ms");
+    scene.set("amqp.reconnect_max", "100ms");
+    let mut declares = scene.worker().await;
+    declares.signal("TERM");
+    declares.wait().await;
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let (before, after) = ids.split_at(ids.len() / 2);
+    assert_eq!(scene.flood(before, 100).await.len(), before.len());
+    for number in 0..poisons {
+        publish(scene, Raw::new(&[(property::MESSAGE_ID, short(NOT_UTF8))], format!("poison {number}"))).await;
+    }
+    assert_eq!(scene.flood(after, 100).await.len(), after.len());
+}
+
+async fn all_but_the_poison_are_answered(scene: &Scene, ids: &[String], poisons: usize) {
+    let wanted: BTreeSet<_> = ids.iter().map(|id| (event_id(id), expected(id).to_owned())).collect();
+    let answers = scene.answers(wanted.len()).await;
+    // What else was taken along is known only when the poison has reached its limit.
+    scene.depth_becomes("dead", u32::try_from(poisons).unwrap()).await;
+    assert_eq!(answers, wanted);
+    for queue in ["requests", "followups"] {
+        assert_eq!(scene.depth(queue).await, 0, "{queue}");
+    }
+    let dead = take_raw(scene, "dead").await;
+    let bodies: BTreeSet<String> = dead.iter().map(|letter| String::from_utf8(letter.body.clone()).unwrap()).collect();
+    assert_eq!(bodies, (0..poisons).map(|number| format!("poison {number}")).collect());
+    assert!(dead.iter().all(|letter| letter.has(&short(NOT_UTF8))), "as they were published: {dead:?}");
+}
+
+fn expected(id: &str) -> &str {
+    match id.split('-').next().unwrap() {
+        "completes" => "completed",
+        "unimplemented" => "unimplemented",
+        _ => "cancelled",
+    }
+}
+
+/// Publishes a message as it is, as a request.
+async fn publish(scene: &Scene, message: Raw) {
     let exchange = scene.queue("requests");
-    tokio::task::spawn_blocking(move || {
-        let mut wire = Wire::open(&url);
-        let target = [short(exchange.as_bytes()), short(b"cancel")].concat();
-        wire.method(60, 40, &[&[0, 0], target.as_slice(), &[0]].concat(), 1);
-        let size = u64::try_from(body.len()).unwrap().to_be_bytes();
-        let header = [&60_u16.to_be_bytes(), &[0, 0][..], &size, &flags.to_be_bytes(), &properties].concat();
-        wire.frame(2, 1, &header);
-        wire.frame(3, 1, body.as_bytes());
-        // The confirm: basic.ack.
-        assert_eq!(wire.answer()[..4], [0, 60, 0, 80], "the broker did not take the message");
-    })
-    .await
-    .unwrap();
+    let publishing = move || Wire::open().publish(exchange.as_bytes(), b"cancel", &message);
+    tokio::task::spawn_blocking(publishing).await.unwrap().unwrap();
 }
 
-/// Just enough of AMQP 0-9-1 to publish what nobody should.
-struct Wire(TcpStream);
-
-impl Wire {
-    fn open(url: &Url) -> Self {
-        let address = (url.host_str().unwrap(), url.port().unwrap_or(5672));
-        let mut wire = Self(TcpStream::connect(address).unwrap());
-        wire.0.set_read_timeout(Some(PATIENCE)).unwrap();
-        wire.0.write_all(b"AMQP\0\0\x09\x01").unwrap();
-        wire.answer();
-        let login = ["", url.username(), url.password().unwrap_or_default()].join("\0");
-        let login = [long(b""), short(b"PLAIN"), long(login.as_bytes()), short(b"en_US")].concat();
-        wire.method(10, 11, &login, 0);
-        let tune = wire.answer();
-        // No heartbeat.
-        wire.method(10, 31, &[&tune[4..10], &[0, 0]].concat(), 0);
-        let vhost = url.path().trim_start_matches('/').replace("%2f", "/").replace("%2F", "/");
-        wire.method(10, 40, &[short(vhost.as_bytes()), vec![0, 0]].concat(), 0);
-        wire.answer();
-        wire.method(20, 10, &[0], 1);
-        wire.answer();
-        wire.method(85, 10, &[0], 1);
-        wire.answer();
-        wire
-    }
-
-    fn method(&mut self, class: u16, method: u16, arguments: &[u8], channel: u16) {
-        self.frame(1, channel, &[&class.to_be_bytes(), &method.to_be_bytes(), arguments].concat());
-    }
-
-    fn frame(&mut self, kind: u8, channel: u16, payload: &[u8]) {
-        let frame = [&[kind], &channel.to_be_bytes()[..], &long(payload), &[0xce]].concat();
-        self.0.write_all(&frame).unwrap();
-    }
-
-    /// The payload of the next frame.
-    fn answer(&mut self) -> Vec<u8> {
-        let mut head = [0; 7];
-        self.0.read_exact(&mut head).unwrap();
-        let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap() + 1];
-        self.0.read_exact(&mut payload).unwrap();
-        payload
-    }
+/// Takes all messages of one of the worker's queues, as they are.
+pub async fn take_raw(scene: &Scene, queue: &str) -> Vec<Raw> {
+    let queue = scene.queue(queue);
+    let taking = move || {
+        let mut wire = Wire::open();
+        std::iter::from_fn(|| wire.get(&queue)).collect()
+    };
+    tokio::task::spawn_blocking(taking).await.unwrap()
 }
 
-fn short(text: &[u8]) -> Vec<u8> {
-    [&[u8::try_from(text.len()).unwrap()], text].concat()
-}
-
-fn long(bytes: &[u8]) -> Vec<u8> {
-    [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+fn lines_with(worker: &Process, text: &str) -> usize {
+    worker.lines().iter().filter(|line| line.contains(text)).count()
 }

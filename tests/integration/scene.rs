@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -147,6 +147,14 @@ impl Scene {
     /// All events so far, as soon as there are so many; those that there are when the time is over.
     pub async fn events(&self, count: usize, limit: Duration) -> Vec<Event> {
         self.mailbox().when(limit, |events| events.len() >= count).await
+    }
+
+    /// The event ids with their outcomes, as soon as there are so many; those that there are when the time is over. What
+    /// is delivered again may be answered again: with the same id and outcome, it is here once.
+    pub async fn answers(&self, count: usize) -> BTreeSet<(String, String)> {
+        let pair = |event: &Event| (event.id().to_owned(), event.outcome().to_owned());
+        let answers = |events: &[Event]| events.iter().map(pair).collect::<BTreeSet<_>>();
+        answers(&self.mailbox().when(PATIENCE, |events| answers(events).len() >= count).await)
     }
 
     /// Takes so many messages out of the dead queue. Waits for them.

@@ -48,9 +48,9 @@ impl Raw {
         Self { properties: [&u16::to_be_bytes(flags), values.as_slice()].concat(), body: body.into() }
     }
 
-    /// With these headers alone.
-    pub fn with_headers(entries: &[u8], body: impl Into<Vec<u8>>) -> Self {
-        Self::new(&[(property::HEADERS, long(entries))], body)
+    /// Whether these bytes are somewhere in the properties.
+    pub fn has(&self, bytes: &[u8]) -> bool {
+        self.properties.windows(bytes.len()).any(|window| window == bytes)
     }
 }
 
