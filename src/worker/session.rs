@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use super::broker_link::{Delivery as _, Session};
@@ -20,6 +21,9 @@ pub(super) enum SessionEnd {
     /// A fault: what was in flight will be delivered again.
     Fault(Fault),
 }
+
+/// How long a delivery that is handled alone keeps the others waiting: as long as a healthy API may need.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// From the last acknowledgement to the end of the connection.
 const LINGER: Duration = Duration::from_millis(200);
@@ -65,11 +69,12 @@ pub(super) async fn work<O: Operations, S: Session>(
     readiness: &Readiness,
 ) -> SessionEnd {
     let publisher = session.publisher();
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::new();
     let one =
         |delivery, alone| process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery, alone);
     let start = async {
-        let heads = safe_mode(&session, limits, lost_soon >= limits.suspicious, |delivery| one(delivery, true)).await?;
+        let careful = lost_soon >= limits.suspicious;
+        let heads = safe_mode(&session, limits, careful, &mut tasks, |delivery| one(delivery, true)).await?;
         session.consume(limits.prefetch).await?;
         Ok(heads)
     };
@@ -115,6 +120,7 @@ async fn safe_mode<S: Session, F>(
     session: &S,
     limits: &Limits,
     mut careful: bool,
+    tasks: &mut Tasks,
     alone: impl Fn(S::Delivery) -> F,
 ) -> Result<Vec<S::Delivery>, Fault>
 where
@@ -133,13 +139,24 @@ where
                 warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
             }
             // In a task: a panic is this delivery's end, not the process's.
-            let mut task = JoinSet::from_iter([alone(delivery)]);
-            while let Some(ended) = task.join_next().await {
-                task_ended(ended)?;
-            }
+            let task = tasks.spawn(alone(delivery)).id();
+            ended(tasks, task).await?;
         }
     }
     Ok(heads)
+}
+
+/// Waits until this task has ended. One that waits for an API which does not answer goes on beside the next.
+async fn ended(tasks: &mut Tasks, task: Id) -> Result<(), Fault> {
+    let end = Instant::now() + ALONE;
+    while let Ok(Some(next)) = timeout_at(end, tasks.join_next_with_id()).await {
+        let (id, result) = next.map_err(Fault::Panicked)?;
+        result?;
+        if id == task {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn process<O: Operations, S: Session>(
@@ -153,6 +170,9 @@ async fn process<O: Operations, S: Session>(
     settler.settle(&publisher, delivery, disposition, &handler.counters).await
 }
 
+/// One for each delivery in hand.
+type Tasks = JoinSet<Result<(), BrokerError>>;
+
 type Ended = Result<Result<(), BrokerError>, JoinError>;
 
 fn task_ended(ended: Ended) -> Result<(), Fault> {
@@ -163,14 +183,14 @@ fn task_ended(ended: Ended) -> Result<(), Fault> {
 }
 
 /// Nothing of a dead session is finished: its deliveries come again, and work on them now would be work done twice.
-async fn fault_end(mut tasks: JoinSet<Result<(), BrokerError>>, session: impl Session, fault: Fault) -> SessionEnd {
+async fn fault_end(mut tasks: Tasks, session: impl Session, fault: Fault) -> SessionEnd {
     tasks.shutdown().await;
     session.close().await;
     SessionEnd::Fault(fault)
 }
 
 /// Stops consuming, gives what is in flight the time of grace, and leaves the rest to be delivered again.
-async fn stop(mut tasks: JoinSet<Result<(), BrokerError>>, mut session: impl Session, grace: Duration) -> SessionEnd {
+async fn stop(mut tasks: Tasks, mut session: impl Session, grace: Duration) -> SessionEnd {
     info!(in_flight = tasks.len(), "stopping: no new deliveries; what is in flight is finished or parked");
     let finish = async {
         session.stop_consuming().await;
