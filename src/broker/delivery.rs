@@ -62,18 +62,16 @@ impl Delivery {
         self.source
     }
 
-    /// How often it has been delivered before. 0 where the queue does not count: quorum queues do.
+    /// How often it has been delivered before: as often as a quorum queue counts, once where the queue does not count.
     #[must_use]
     pub fn redeliveries(&self) -> u32 {
+        // Whoever published it can have put a count there; the flag is the broker's alone.
+        if !self.redelivered {
+            return 0;
+        }
         let count =
             self.content.headers().find(|(name, _)| *name == DELIVERY_COUNT).and_then(|(_, value)| number(value));
-        count.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
-    /// Whether it has been delivered before, as every queue knows.
-    #[must_use]
-    pub const fn redelivered(&self) -> bool {
-        self.redelivered
+        count.map_or(1, |count| u32::try_from(count).unwrap_or(u32::MAX).max(1))
     }
 
     /// Body and properties.

@@ -22,10 +22,10 @@ async fn a_delivery_is_gone_once_acknowledged_and_back_once_requeued() {
     session.consume(10).await.unwrap();
 
     let delivery = soon(session.next()).await.unwrap();
-    assert_eq!((delivery.source(), delivery.redelivered(), delivery.redeliveries()), (Source::Requests, false, 0));
+    assert_eq!((delivery.source(), delivery.redeliveries()), (Source::Requests, 0));
     delivery.requeue().await.unwrap();
     let again = soon(session.next()).await.unwrap();
-    assert_eq!((again.redelivered(), again.redeliveries()), (true, 1));
+    assert_eq!(again.redeliveries(), 1);
     let envelope = again.envelope();
     assert_eq!((envelope.body, envelope.message_id), (&b"body of m"[..], Some("m")));
     assert_eq!(envelope.timestamp, Some(message("m").timestamp));
@@ -34,6 +34,21 @@ async fn a_delivery_is_gone_once_acknowledged_and_back_once_requeued() {
 
     let plain = Amqp::connect(Broker::shared().uri()).await;
     assert!(plain.drain(&format!("{prefix}.requests"), 1, Duration::from_millis(300)).await.is_empty());
+}
+
+#[tokio::test]
+async fn how_often_a_message_was_delivered_is_for_the_broker_to_say_and_not_for_who_published_it() {
+    let (mut session, prefix) = session(&[]).await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(19));
+    let plain = Amqp::connect(Broker::shared().uri()).await;
+    plain.publish(&format!("{prefix}.requests"), "r", b"{}", persistent().with_headers(headers)).await;
+    session.consume(10).await.unwrap();
+    let delivery = soon(session.next()).await.unwrap();
+    assert_eq!(delivery.redeliveries(), 0);
+    delivery.requeue().await.unwrap();
+    assert_eq!(soon(session.next()).await.unwrap().redeliveries(), 1);
+    soon(session.close()).await;
 }
 
 #[tokio::test]
