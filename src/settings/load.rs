@@ -200,7 +200,7 @@ mod tests {
     fn the_built_in_defaults_are_valid() {
         let loaded = with_env(&[]).expect("valid");
         assert_eq!(loaded.settings.amqp.prefetch, 256);
-        assert_eq!(loaded.settings.amqp.topology.wait_levels.0.len(), 8);
+        assert_eq!(loaded.settings.amqp.topology.wait_levels.0.len(), 9);
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Stage {
     /// All queues, without `results` and `dead` those that a request can be in.
     pub fn queues(&self) -> Vec<String> {
         const QUEUES: [&str; 4] = ["requests", "followups", "results", "dead"];
-        const WAITS: [&str; 8] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "5m"];
+        const WAITS: [&str; 9] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "2m", "5m"];
         let waits = WAITS.map(|level| self.name(&format!("wait.{level}")));
         QUEUES.map(|queue| self.name(queue)).into_iter().chain(waits).collect()
     }

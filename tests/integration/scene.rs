@@ -18,7 +18,7 @@ pub use crate::support::{event_id, operation, variable};
 /// How long anything may take that takes a moment on a machine with nothing else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const WAIT_LEVELS: [&str; 8] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "5m"];
+const WAIT_LEVELS: [&str; 9] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "2m", "5m"];
 
 /// One test's stage: queues of its own on a real broker, a simulated API as a process of its own, the settings of the
 /// workers that play on it, and a mailbox for the events that they publish.
