@@ -7,6 +7,8 @@
 //!
 //! A worker that is not ready mends itself as soon as what it waits for is there: starting it anew helps nobody.
 
+mod places;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
+
+use places::Places;
 
 use crate::telemetry::Readiness;
 
@@ -68,7 +72,7 @@ impl Admin {
     pub async fn serve(self, readiness: Arc<Readiness>) -> io::Result<()> {
         let app =
             Router::new().route("/livez", get(async || "live\n")).route("/readyz", get(readyz)).with_state(readiness);
-        axum::serve(self.listener, app).await
+        axum::serve(Places::new(self.listener), app).await
     }
 }
 

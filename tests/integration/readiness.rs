@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::options::QueueBindOptions;
 use lapin::types::FieldTable;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::scene::{PATIENCE, Scene};
@@ -59,6 +60,26 @@ async fn a_worker_is_ready_while_it_has_a_session_and_is_not_started_anew_for_ha
     becomes(&worker, &["stopping"], SOON).await;
     worker.kill9().await;
     scene.amqp.purge(&scene.queue("requests")).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_keep_no_probe_from_its_answer_for_long() {
+    let mut scene = Scene::new().await;
+    scene.set("admin.listen", "127.0.0.1:0");
+    let worker = scene.worker().await;
+    becomes(&worker, &[], SOON).await;
+    let line = worker.line_with("answering probes", PATIENCE).await;
+    let address = line.split(r#""address":""#).nth(1).unwrap().split('"').next().unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..120 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", worker.id())).unwrap().count();
+    assert!(open < 110, "{open} open files");
+    // Each of them lasts for 10 s, 64 at once.
+    becomes(&worker, &[], Duration::from_secs(60)).await;
+    drop(idle);
     scene.end().await;
 }
 
