@@ -26,10 +26,15 @@ const LIMIT: Duration = Duration::from_secs(45 * 60);
 const STOP_LIMIT: Duration = Duration::from_secs(17);
 const MAX_STEPS: u64 = 400_000;
 
-static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
-    let overrides = [("amqp.prefetch", "4".to_owned()), ("worker.default_timeout", "20m".to_owned())];
+/// So that most of a few requests have to queue.
+static NARROW: LazyLock<Settings> = LazyLock::new(|| settings("4"));
+/// So that all of them are in flight at once.
+static WIDE: LazyLock<Settings> = LazyLock::new(|| settings("64"));
+
+fn settings(prefetch: &str) -> Settings {
+    let overrides = [("amqp.prefetch", prefetch.to_owned()), ("worker.default_timeout", "20m".to_owned())];
     settings::load(&[], &overrides).expect("valid settings").settings
-});
+}
 
 /// A request as upstream published it.
 pub struct Asked {
@@ -65,10 +70,16 @@ async fn simulate(seed: u64, print: bool) -> Report {
     let fault_time = Duration::from_secs(if calm { 0 } else { dice.u64(10..120) });
     // At 8 a good message meets, once in some 18,000 requests, 20 faults in a row, and the delivery limit takes it: nobody
     // can tell it from poison then.
-    let severity = [0.3, 1.0, 3.0, 5.0][dice.usize(..4)];
+    let settings: &'static Settings = if dice.bool() { &NARROW } else { &WIDE };
+    let mut severity = [0.3, 1.0, 3.0, 5.0][dice.usize(..4)];
+    // A burst with several poisonous messages in it: those in flight beside them must not pay for it.
+    let poisonous = dice.u8(..8) == 0;
+    if poisonous {
+        severity = 0.3;
+    }
     let world = World::new(seed, print, workers, fault_time, severity);
     let clock = Clock::Simulated { start: START, began: Instant::now() };
-    let count = dice.usize(1..=12);
+    let count = if poisonous { dice.usize(12..=40) } else { dice.usize(1..=12) };
     let asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut dice)).collect();
 
     let pump = tokio::spawn({
@@ -77,9 +88,9 @@ async fn simulate(seed: u64, print: bool) -> Report {
     });
     let end = CancellationToken::new();
     let supervisors: Vec<_> = (0..workers)
-        .map(|worker| tokio::spawn(supervise(world.clone(), worker, clock, dice.fork(), end.clone())))
+        .map(|worker| tokio::spawn(supervise(world.clone(), worker, clock, settings, dice.fork(), end.clone())))
         .collect();
-    publish(&world, &asked, &mut dice).await;
+    publish(&world, &asked, poisonous, &mut dice).await;
     wait_until_drained(&world).await;
     end.cancel();
     for supervisor in supervisors {
@@ -123,9 +134,10 @@ fn asked(number: usize, dice: &mut fastrand::Rng) -> Asked {
 }
 
 /// As upstream does: over a while, now and then the same twice, and now and then something poisonous between them.
-async fn publish(world: &World, asked: &[Asked], dice: &mut fastrand::Rng) {
+async fn publish(world: &World, asked: &[Asked], poisonous: bool, dice: &mut fastrand::Rng) {
+    let (pause, poison) = if poisonous { (20, 3) } else { (4000, 100) };
     for request in asked {
-        sleep(Duration::from_millis(dice.u64(0..4000))).await;
+        sleep(Duration::from_millis(dice.u64(0..pause))).await;
         let name = OperationName::parse(&request.name).expect("a name");
         let mut message = CancelRequest::new(name, Some(request.id.clone()));
         message.timeout = request.hurried.then(|| Duration::from_secs(dice.u64(1..60)));
@@ -138,7 +150,7 @@ async fn publish(world: &World, asked: &[Asked], dice: &mut fastrand::Rng) {
             state.requests.push_back(message.clone());
         }
         state.requests.push_back(message);
-        if dice.u8(..100) == 0 {
+        if dice.u8(..poison) == 0 {
             state.requests.push_back(Message { message_id: "poison".to_owned(), poison: true, ..Message::default() });
         }
         drop(state);
@@ -169,7 +181,14 @@ async fn wait_until_drained(world: &World) {
 }
 
 /// Runs a worker as systemd would: started again after every crash and every stop.
-async fn supervise(world: World, worker: usize, clock: Clock, mut dice: fastrand::Rng, end: CancellationToken) {
+async fn supervise(
+    world: World,
+    worker: usize,
+    clock: Clock,
+    settings: &'static Settings,
+    mut dice: fastrand::Rng,
+    end: CancellationToken,
+) {
     while !end.is_cancelled() {
         let crash = CancellationToken::new();
         world.state().crashes[worker] = crash.clone();
@@ -177,8 +196,8 @@ async fn supervise(world: World, worker: usize, clock: Clock, mut dice: fastrand
         let broker = SimulatedBroker { world: world.clone(), worker };
         let api = SimulatedApi { world: world.clone(), worker };
         let name = format!("worker-{worker}");
-        let running = AssertUnwindSafe(run_on(&broker, &SETTINGS, api, &name, stop.clone(), Arc::default(), clock))
-            .catch_unwind();
+        let running =
+            AssertUnwindSafe(run_on(&broker, settings, api, &name, stop.clone(), Arc::default(), clock)).catch_unwind();
         // Now and then it is stopped in order, as by a rolling restart. Later not: a restart would mend what is stuck.
         let restart_at = Instant::now() + Duration::from_millis(dice.u64(1000..120_000));
         let restarts = restart_at < world.state().faults_until;

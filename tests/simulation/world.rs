@@ -211,18 +211,20 @@ impl State {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.note(format_args!("session {id} ends with {} unacknowledged", session.unacknowledged.len()));
         session.over.cancel();
-        for (_, (source, message)) in session.unacknowledged.into_iter().rev() {
+        for (_, (source, message)) in session.unacknowledged {
             self.give_back(source, message);
         }
     }
 
-    /// To the head of its queue, unless the delivery limit is reached.
+    /// Before all that is new, behind what was given back earlier, as quorum queues do; unless the delivery limit is reached.
     pub fn give_back(&mut self, source: Source, mut message: Message) {
         message.deliveries += 1;
         if message.deliveries > DELIVERY_LIMIT {
             self.dead.push(message);
         } else {
-            self.queue(source).push_front(message);
+            let queue = self.queue(source);
+            let given_back = queue.iter().take_while(|other| other.deliveries > 0).count();
+            queue.insert(given_back, message);
         }
     }
 
