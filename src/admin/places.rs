@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 const PLACES: usize = 64;
 
 /// How long a connection lasts at most, whatever it is used for.
-const LIFE: Duration = Duration::from_secs(10);
+const LIFE: Duration = Duration::from_secs(2);
 
 /// Takes few connections at once, and none for long: whoever reaches the address can keep neither the worker's memory nor
 /// its file descriptors.

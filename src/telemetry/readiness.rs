@@ -15,7 +15,7 @@ struct State {
     session: Session,
     /// Deliveries whose publish is being repeated.
     stuck: usize,
-    /// Why, of the one that came last.
+    /// Why, of the last attempt.
     problem: String,
 }
 
@@ -26,9 +26,11 @@ enum Session {
     First,
     /// There is none, and why.
     None(String),
-    Preparing,
-    /// Tells whether an alarm keeps the broker from taking publishes.
-    Consuming(Box<dyn Fn() -> bool + Send>),
+    There {
+        consuming: bool,
+        /// Tells whether an alarm keeps the broker from taking publishes.
+        blocked: Box<dyn Fn() -> bool + Send>,
+    },
 }
 
 impl fmt::Debug for Session {
@@ -36,8 +38,9 @@ impl fmt::Debug for Session {
         match self {
             Self::First => f.write_str("First"),
             Self::None(reason) => f.debug_tuple("None").field(reason).finish(),
-            Self::Preparing => f.write_str("Preparing"),
-            Self::Consuming(_) => f.write_str("Consuming"),
+            Self::There { consuming, .. } => {
+                f.debug_struct("There").field("consuming", consuming).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -56,10 +59,14 @@ impl Readiness {
         let session = match &state.session {
             Session::First => Some("there is no session with the broker yet".to_owned()),
             Session::None(reason) => Some(format!("there is no session with the broker: {reason}")),
-            Session::Preparing => Some("the session with the broker begins: what came back is handled first, one at a time".to_owned()),
-            Session::Consuming(blocked) => blocked().then(|| {
-                "the broker blocks publishing: an alarm for its memory or disk is on, see `rabbitmq-diagnostics alarms`".to_owned()
-            }),
+            Session::There { blocked, .. } if blocked() => Some(
+                "the broker blocks publishing: an alarm for its memory or disk is on, see `rabbitmq-diagnostics alarms`"
+                    .to_owned(),
+            ),
+            Session::There { consuming: false, .. } => {
+                Some("the session with the broker begins: what came back is handled first, one at a time".to_owned())
+            }
+            Session::There { .. } => None,
         };
         let stuck = (state.stuck > 0).then(|| {
             format!(
@@ -76,14 +83,16 @@ impl Readiness {
         self.state().session = Session::None(reason.to_string());
     }
 
-    /// There is a session, which does not consume yet.
-    pub fn preparing(&self) {
-        self.state().session = Session::Preparing;
+    /// There is a session, which does not consume yet. `blocked` tells whether the broker takes no publishes now.
+    pub fn preparing(&self, blocked: impl Fn() -> bool + Send + 'static) {
+        self.state().session = Session::There { consuming: false, blocked: Box::new(blocked) };
     }
 
-    /// Deliveries are taken. `blocked` tells whether the broker takes no publishes now.
-    pub fn consuming(&self, blocked: impl Fn() -> bool + Send + 'static) {
-        self.state().session = Session::Consuming(Box::new(blocked));
+    /// Deliveries are taken.
+    pub fn consuming(&self) {
+        if let Session::There { consuming, .. } = &mut self.state().session {
+            *consuming = true;
+        }
     }
 
     /// What came of a delivery cannot be published; tells whether it is the only such delivery. To be ended with
@@ -93,6 +102,11 @@ impl Readiness {
         state.stuck += 1;
         state.problem = problem.to_string();
         state.stuck == 1
+    }
+
+    /// A delivery is still stuck, and this is why.
+    pub fn still_stuck(&self, problem: &dyn fmt::Display) {
+        self.state().problem = problem.to_string();
     }
 
     /// A delivery is stuck no more; tells whether none is.
@@ -116,9 +130,9 @@ mod tests {
         let stop = CancellationToken::new();
         let readiness = Readiness::new(stop.clone());
         assert_eq!(readiness.reasons(), ["there is no session with the broker yet"]);
-        readiness.preparing();
-        assert_eq!(readiness.reasons().len(), 1);
-        readiness.consuming(|| false);
+        readiness.preparing(|| false);
+        assert!(readiness.reasons()[0].contains("begins"));
+        readiness.consuming();
         assert_eq!(readiness.reasons(), [""; 0]);
 
         assert!(readiness.stuck(&"no queue is bound"));
@@ -128,7 +142,8 @@ mod tests {
         assert_eq!(readiness.reasons(), [reason]);
         assert!(readiness.unstuck());
 
-        readiness.consuming(|| true);
+        readiness.preparing(|| true);
+        readiness.consuming();
         assert!(readiness.reasons()[0].contains("alarm"));
         readiness.no_session(&"it was closed");
         stop.cancel();

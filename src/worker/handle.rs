@@ -22,7 +22,7 @@ use crate::message::{
 use crate::operations_api::Operations;
 
 /// A delivery that has come so often is not held: what it has to wait for, it waits for in the broker.
-pub(super) const RESTLESS: u32 = 3;
+const RESTLESS: u32 = 3;
 
 /// Everything that handling a delivery needs and that outlives sessions.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::broker_link::{Broker, RabbitMq};
+use super::broker_link::{Broker, RabbitMq, Session as _};
 use super::clock::Clock;
 use super::counters::Counters;
 use super::gatekeeper::Gatekeeper;
@@ -36,7 +36,7 @@ pub enum RunError {
     NoWaitLevels,
 }
 
-/// A session that lasted this long was a good one: the next is built without delay.
+/// A session that consumed for this long was a good one.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
 /// Works until `stop` is cancelled: builds a session, works in it until a fault, builds the next, for ever.
@@ -95,16 +95,13 @@ pub async fn run_on<B: Broker, O: Operations>(
                 }
             }
         };
-        sessions.had_one = true;
-        sessions.reported = None;
-        let began = Instant::now();
-        readiness.preparing();
+        sessions.built();
+        readiness.preparing(session.blocked());
         match work(&handler, &settler, session, &limits, sessions.lost_soon, &readiness).await {
             SessionEnd::Stopped => return Ok(()),
-            SessionEnd::Fault(fault) => {
+            SessionEnd::Fault { fault, consumed } => {
                 warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
-                readiness.no_session(&fault);
-                let pause = sessions.lost(began.elapsed());
+                let pause = sessions.lost(consumed);
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
@@ -118,8 +115,9 @@ pub async fn run_on<B: Broker, O: Operations>(
 /// What is known of the sessions so far: how long to wait before the next, and what has been said already.
 struct Sessions {
     reconnect: Intervals,
+    /// Attempts in a row to build one that failed.
     failures: u32,
-    /// Sessions in a row that were built and did not last.
+    /// In a row that were built and did not last.
     lost_soon: u32,
     had_one: bool,
     reported: Option<(String, Instant)>,
@@ -137,16 +135,18 @@ impl Sessions {
         Ok(pause)
     }
 
-    /// A session was lost after this long: how long to wait.
-    fn lost(&mut self, lasted: Duration) -> Duration {
-        if lasted >= GOOD_SESSION {
-            self.failures = 0;
-            self.lost_soon = 0;
-        }
-        self.lost_soon = self.lost_soon.saturating_add(1);
-        let pause = self.reconnect.nth(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        pause
+    /// There is one.
+    fn built(&mut self) {
+        self.failures = 0;
+        self.had_one = true;
+        self.reported = None;
+    }
+
+    /// A session that consumed for this long was lost: how long to wait. Always as briefly: a message that ends every session
+    /// has to do so some twenty times before it is dead, and all others wait for that.
+    fn lost(&mut self, consumed: Duration) -> Duration {
+        self.lost_soon = if consumed >= GOOD_SESSION { 0 } else { self.lost_soon.saturating_add(1) };
+        self.reconnect.nth(0)
     }
 
     /// The same failure is logged once a minute, not at every attempt.

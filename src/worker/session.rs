@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use super::broker_link::{Delivery as _, Session};
-use super::handle::{Handler, RESTLESS};
+use super::handle::Handler;
 use super::settle::Settler;
 use crate::broker::{BrokerError, Source};
 use crate::operations_api::Operations;
@@ -19,11 +19,23 @@ pub(super) enum SessionEnd {
     /// The worker was told to stop: everything in flight was settled or given back.
     Stopped,
     /// A fault: what was in flight will be delivered again.
-    Fault(Fault),
+    Fault {
+        /// Which.
+        fault: Fault,
+        /// How long the session had consumed.
+        consumed: Duration,
+    },
 }
+
+/// After so many sessions in a row that did not last, in this process or with the delivery at hand, any message may be what
+/// ends them.
+const FLAPS: u32 = 3;
 
 /// How long a delivery that is handled alone keeps the others waiting: as long as a healthy API may need.
 const ALONE: Duration = Duration::from_secs(3);
+
+/// How long a session goes on with what has not come suspiciously often, one at a time.
+const CAREFUL: Duration = Duration::from_secs(30);
 
 /// From the last acknowledgement to the end of the connection.
 const LINGER: Duration = Duration::from_millis(200);
@@ -52,7 +64,7 @@ impl Limits {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             prefetch: settings.amqp.prefetch,
-            suspicious: (settings.amqp.topology.delivery_limit / 2).clamp(1, RESTLESS),
+            suspicious: (settings.amqp.topology.delivery_limit / 4).max(1),
             grace: *settings.worker.shutdown_grace,
         }
     }
@@ -73,7 +85,7 @@ pub(super) async fn work<O: Operations, S: Session>(
     let one =
         |delivery, alone| process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery, alone);
     let start = async {
-        let careful = lost_soon >= limits.suspicious;
+        let careful = lost_soon >= FLAPS;
         let heads = safe_mode(&session, limits, careful, &mut tasks, |delivery| one(delivery, true)).await?;
         session.consume(limits.prefetch).await?;
         Ok(heads)
@@ -85,25 +97,26 @@ pub(super) async fn work<O: Operations, S: Session>(
     };
     let heads = match started {
         Ok(heads) => heads,
-        Err(fault) => return fault_end(tasks, session, fault).await,
+        Err(fault) => return fault_end(tasks, session, fault, Duration::ZERO, readiness).await,
     };
+    let since = Instant::now();
     for delivery in heads {
         tasks.spawn(one(delivery, false));
     }
-    readiness.consuming(session.blocked());
+    readiness.consuming();
     info!(prefetch = limits.prefetch, "consuming");
     loop {
         tokio::select! {
             biased;
             () = handler.stop.cancelled() => break,
             Some(ended) = tasks.join_next() => if let Err(fault) = task_ended(ended) {
-                return fault_end(tasks, session, fault).await;
+                return fault_end(tasks, session, fault, since.elapsed(), readiness).await;
             },
             next = session.next() => match next {
                 Ok(delivery) => {
                     tasks.spawn(one(delivery, false));
                 }
-                Err(error) => return fault_end(tasks, session, error.into()).await,
+                Err(error) => return fault_end(tasks, session, error.into(), since.elapsed(), readiness).await,
             },
         }
     }
@@ -111,11 +124,13 @@ pub(super) async fn work<O: Operations, S: Session>(
 }
 
 /// A message that ends every session it is delivered in takes whatever is in flight beside it towards the delivery limit,
-/// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues. Where one
-/// has come suspiciously often, or the last sessions were lost as soon as they were built, deliveries are handled one at a
-/// time until one has never come before: the broker puts what it takes back before what is new, but in any order, so that
-/// until then the next may be what ends sessions. It reaches its limit alone, and what only stood beside it is finished.
-/// Answers with the heads that nothing is wrong with.
+/// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues, and what
+/// has come suspiciously often is handled one at a time. The broker puts what it takes back before what is new, but in any
+/// order: so where the last sessions did not last, all that comes again is handled like this until one has never come
+/// before, or for [`CAREFUL`]. What ends sessions reaches its limit alone, and what only stood beside it is finished. Answers
+/// with the heads that nothing is wrong with.
+///
+/// Follow-ups first: only upstream can write what ends a session as soon as it is delivered.
 async fn safe_mode<S: Session, F>(
     session: &S,
     limits: &Limits,
@@ -127,20 +142,28 @@ where
     F: Future<Output = Result<(), BrokerError>> + Send + 'static,
 {
     let mut heads = Vec::new();
-    for source in Source::ALL {
+    let end = Instant::now() + CAREFUL;
+    for source in [Source::Followups, Source::Requests] {
         while let Some(delivery) = session.take(source).await? {
             let redeliveries = delivery.redeliveries();
-            careful |= redeliveries >= limits.suspicious;
-            if redeliveries == 0 || !careful {
+            let suspicious = redeliveries >= limits.suspicious;
+            careful |= suspicious || redeliveries >= FLAPS;
+            if !suspicious && (redeliveries == 0 || !careful || Instant::now() >= end) {
                 heads.push(delivery);
                 break;
             }
-            if redeliveries >= limits.suspicious {
+            if suspicious {
                 warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
             }
             // In a task: a panic is this delivery's end, not the process's.
             let task = tasks.spawn(alone(delivery)).id();
             ended(tasks, task).await?;
+            // Those that still wait for the API, or to be published, are not to be more than in any session.
+            while tasks.len() >= usize::from(limits.prefetch)
+                && let Some(ended) = tasks.join_next().await
+            {
+                task_ended(ended)?;
+            }
         }
     }
     Ok(heads)
@@ -183,10 +206,21 @@ fn task_ended(ended: Ended) -> Result<(), Fault> {
 }
 
 /// Nothing of a dead session is finished: its deliveries come again, and work on them now would be work done twice.
-async fn fault_end(mut tasks: Tasks, session: impl Session, fault: Fault) -> SessionEnd {
+async fn fault_end(
+    mut tasks: Tasks,
+    session: impl Session,
+    fault: Fault,
+    consumed: Duration,
+    readiness: &Readiness,
+) -> SessionEnd {
+    readiness.no_session(match &fault {
+        Fault::Broker(error) => error,
+        // Its message may quote what was being handled, and anybody may read the readiness.
+        Fault::Panicked(_) => &"a task panicked, see the log",
+    });
     tasks.shutdown().await;
     session.close().await;
-    SessionEnd::Fault(fault)
+    SessionEnd::Fault { fault, consumed }
 }
 
 /// Stops consuming, gives what is in flight the time of grace, and leaves the rest to be delivered again.

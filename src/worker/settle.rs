@@ -108,7 +108,10 @@ impl Settler {
                 Err(PublishError::SessionOver(error)) => return Err(error),
                 Err(problem) => problem,
             };
-            stuck.get_or_insert_with(|| Stuck::enter(&self.readiness, &problem));
+            match stuck {
+                None => stuck = Some(Stuck::enter(&self.readiness, &problem)),
+                Some(_) => self.readiness.still_stuck(&problem),
+            }
             tokio::time::sleep(self.retry.nth(attempts)).await;
             attempts = attempts.saturating_add(1);
         }

@@ -95,6 +95,7 @@ async fn outage(stage: &mut Stage, kind: Kind) -> Row {
     let recovery = stage.recovery(mended).await;
     let mut row = stage.verdict(vec![worker], 1, recovery).await;
 
+    assert!(waits.len() > 20, "only {} answers came from the other endpoint", waits.len());
     let (middle, most, slowest) = (waits[waits.len() / 2], waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
     let load = cpu.as_secs_f64() / quiet.as_secs_f64();
     row.notes.push(format!(
@@ -104,7 +105,6 @@ async fn outage(stage: &mut Stage, kind: Kind) -> Row {
         quiet.as_secs_f64(),
         waits.len(),
     ));
-    row.expect(waits.len() > 20, format!("only {} answers came from the other endpoint", waits.len()));
     let unharmed = most < Duration::from_millis(500) && slowest < Duration::from_secs(3);
     row.expect(unharmed, "the other endpoint's requests waited");
     row.expect(load < IDLE, "the worker was busy with waiting");

@@ -89,7 +89,7 @@ async fn all_but_the_poison_are_answered(scene: &Scene, ids: &[String], poisons:
     scene.depth_becomes("dead", u32::try_from(poisons).unwrap()).await;
     assert_eq!(answers, wanted);
     for queue in ["requests", "followups"] {
-        assert_eq!(scene.depth(queue).await, 0, "{queue}");
+        scene.depth_becomes(queue, 0).await;
     }
     let dead = take_raw(scene, "dead").await;
     let bodies: BTreeSet<String> = dead.iter().map(|letter| String::from_utf8(letter.body.clone()).unwrap()).collect();

@@ -75,10 +75,12 @@ async fn connections_that_ask_nothing_keep_no_probe_from_its_answer_for_long() {
     for _ in 0..120 {
         idle.push(TcpStream::connect(address).await.unwrap());
     }
+    // They are taken one after the other.
+    sleep(Duration::from_millis(500)).await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", worker.id())).unwrap().count();
     assert!(open < 110, "{open} open files");
-    // Each of them lasts for 10 s, 64 at once.
-    becomes(&worker, &[], Duration::from_secs(60)).await;
+    // Each of them lasts for 2 s, 64 at once.
+    becomes(&worker, &[], 2 * SOON).await;
     drop(idle);
     scene.end().await;
 }
