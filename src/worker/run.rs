@@ -142,11 +142,13 @@ impl Sessions {
         self.reported = None;
     }
 
-    /// A session that consumed for this long was lost: how long to wait. Always as briefly: a message that ends every session
-    /// has to do so some twenty times before it is dead, and all others wait for that.
+    /// A session that consumed for this long was lost: how long to wait. Always the same: a message that ends every session
+    /// has to do so some twenty times before it is dead, and all others wait for that. Not less: where a cluster has lost a
+    /// node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders for as long
+    /// as that node is away.
     fn lost(&mut self, consumed: Duration) -> Duration {
         self.lost_soon = if consumed >= GOOD_SESSION { 0 } else { self.lost_soon.saturating_add(1) };
-        self.reconnect.nth(0)
+        self.reconnect.nth(2)
     }
 
     /// The same failure is logged once a minute, not at every attempt.
