@@ -76,8 +76,8 @@ async fn demo() -> anyhow::Result<bool> {
 
 /// Deletes every queue and exchange of the demo from a broker that is not the demo's own.
 async fn delete_topology(amqp: &settings::Amqp) -> anyhow::Result<()> {
-    let uri = amqp.uri.0.first().context("no URI")?.expose_secret();
-    let connection = lapin::Connection::connect(uri, lapin::ConnectionProperties::default()).await?;
+    let uri = amqp.uris.last().first().context("no URI")?.with_password();
+    let connection = lapin::Connection::connect(uri.expose_secret(), lapin::ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let prefix = &amqp.topology.prefix;
     let levels = amqp.topology.wait_levels.0.iter().map(|level| format!("wait.{}", Level::new(**level).label()));

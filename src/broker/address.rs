@@ -1,71 +1,80 @@
 use std::fmt;
 
-use lapin::uri::AMQPUri;
-use secrecy::{ExposeSecret as _, SecretString};
-use url::{Host, Url};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+use secrecy::ExposeSecret as _;
+use tracing::{info, warn};
 
-use super::BrokerError;
-use crate::settings::Uris;
+use crate::settings::{AmqpUri, AuthMechanism, UriNews, UriSource};
 
 /// Where one node is and who logs in. Prints as `amqp://user@host:5672/vhost`, without the password.
 #[derive(Clone)]
-pub(super) struct Address(AMQPUri);
+pub(super) struct Address {
+    uri: AMQPUri,
+    shown: String,
+}
 
 impl Address {
-    /// Reads all URIs.
-    ///
-    /// # Errors
-    /// [`BrokerError::InvalidUri`], which never quotes one: they hold passwords.
-    pub(super) fn all(uris: &Uris) -> Result<Vec<Self>, BrokerError> {
-        if uris.0.is_empty() {
-            return Err(BrokerError::InvalidUri { position: 1, problem: "there is none" });
+    /// What the settings say now, in their order: a file is read again. What has changed in it is logged.
+    pub(super) fn all(uris: &UriSource) -> Vec<Self> {
+        let (now, news) = uris.read();
+        match news {
+            Some(UriNews::Unusable(problem)) => {
+                warn!(problem, "the file of amqp.uri_file cannot be used: what it held before stays in use");
+            }
+            Some(UriNews::UsableAgain) => info!("the file of amqp.uri_file can be used again"),
+            Some(UriNews::Changed) => info!(broker = %uris, "the file of amqp.uri_file has changed, and is used"),
+            None => {}
         }
-        uris.0.iter().zip(1..).map(|(uri, position)| Self::parse(uri, position)).collect()
+        now.iter().map(Self::new).collect()
     }
 
-    fn parse(uri: &SecretString, position: usize) -> Result<Self, BrokerError> {
-        let invalid = |problem| BrokerError::InvalidUri { position, problem };
-        let text = uri.expose_secret().trim();
-        if !text.starts_with("amqp://") && !text.starts_with("amqps://") {
-            return Err(invalid("it does not begin with amqp:// or amqps://"));
-        }
-        let mut parsed: AMQPUri = text.parse().map_err(|_| {
-            invalid(
-                "it is not of the form amqp://user:password@host:5672/%2f (special characters have to be percent-encoded)",
-            )
-        })?;
-        // The parser knows no IPv6 addresses: it would quietly take localhost.
-        if let Ok(url) = Url::parse(text)
-            && let Some(Host::Ipv6(host)) = url.host()
-        {
-            parsed.authority.host = host.to_string();
-        }
-        if parsed.vhost.len() > 255 {
-            return Err(invalid("the vhost's name is longer than 255 bytes"));
-        }
-        Ok(Self(parsed))
+    fn new(uri: &AmqpUri) -> Self {
+        let parameters = uri.parameters();
+        let query = AMQPQueryString {
+            heartbeat: parameters.heartbeat,
+            frame_max: parameters.frame_max,
+            channel_max: parameters.channel_max,
+            connection_timeout: None,
+            auth_mechanism: parameters.auth_mechanism.map(|mechanism| match mechanism {
+                AuthMechanism::Plain => SASLMechanism::Plain,
+                AuthMechanism::AmqPlain => SASLMechanism::AMQPlain,
+                AuthMechanism::External => SASLMechanism::External,
+            }),
+        };
+        let login =
+            AMQPUserInfo { username: uri.user().to_owned(), password: uri.password().expose_secret().to_owned() };
+        let authority = AMQPAuthority { userinfo: login, host: uri.host().to_owned(), port: uri.port() };
+        let scheme = if uri.is_tls() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP };
+        let shown = uri.to_string();
+        Self { uri: AMQPUri { scheme, authority, vhost: uri.vhost().to_owned(), query }, shown }
+    }
+
+    /// The same node and vhost with the login that the settings have for it now.
+    pub(super) fn renewed(&self, uris: &UriSource) -> Self {
+        let place = |address: &Self| {
+            let AMQPUri { scheme, authority, vhost, .. } = &address.uri;
+            (scheme.clone(), authority.host.clone(), authority.port, vhost.clone())
+        };
+        let now = Self::all(uris).into_iter().find(|address| place(address) == place(self));
+        now.unwrap_or_else(|| self.clone())
     }
 
     pub(super) const fn uri(&self) -> &AMQPUri {
-        &self.0
+        &self.uri
     }
 
     pub(super) fn user(&self) -> &str {
-        &self.0.authority.userinfo.username
+        &self.uri.authority.userinfo.username
     }
 
     pub(super) fn vhost(&self) -> &str {
-        &self.0.vhost
+        &self.uri.vhost
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AMQPUri { scheme, authority, vhost, .. } = &self.0;
-        let host = &authority.host;
-        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-        let vhost = if vhost == "/" { "%2f" } else { vhost };
-        write!(f, "{scheme}://{}@{open}{host}{close}:{}/{vhost}", authority.userinfo.username, authority.port)
+        f.write_str(&self.shown)
     }
 }
 
@@ -77,35 +86,54 @@ impl fmt::Debug for Address {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    fn read(uri: &str) -> Result<Address, BrokerError> {
-        Address::all(&Uris(vec![SecretString::from(uri.to_owned())])).map(|mut all| all.remove(0))
+    use super::*;
+    use crate::settings;
+
+    fn read(uri: &str) -> Address {
+        let loaded = settings::load(&[], &[("amqp.uri", uri.to_owned())]).expect(uri);
+        Address::all(&loaded.settings.amqp.uris).remove(0)
     }
 
     #[test]
     fn an_address_is_printed_without_its_password() {
-        for (uri, printed) in [
-            ("amqp://ann:s3cret@broker.example/%2f", "amqp://ann@broker.example:5672/%2f"),
-            ("amqps://ann:s3cret@broker.example/jobs?heartbeat=3", "amqps://ann@broker.example:5671/jobs"),
-            ("amqp://ann:s3cret@[::1]:5000/%2f", "amqp://ann@[::1]:5000/%2f"),
-            ("amqp://broker", "amqp://guest@broker:5672/%2f"),
-        ] {
-            let address = read(uri).expect("an address");
-            assert_eq!(address.to_string(), printed);
-            assert_eq!(format!("{address:?}"), printed);
-        }
-        assert_eq!(read("amqp://a:b@[::1]:5000/%2f").expect("an address").uri().authority.host, "::1");
+        let address = read("amqps://ann:s3cret@broker.example/jobs?heartbeat=3");
+        assert_eq!(address.to_string(), "amqps://ann@broker.example:5671/jobs");
+        assert_eq!(format!("{address:?}"), address.to_string());
+        assert_eq!(address.uri().query.heartbeat, Some(3));
+        assert_eq!(read("amqp://a:b@[::1]:5000/%2f").uri().authority.host, "::1");
     }
 
     #[test]
-    fn what_is_no_address_is_refused_without_quoting_it() {
-        for uri in ["http://ann:s3cret@h/", "amqp:ann:s3cret@h", "amqp://ann:s3cret@h:port/", "s3cret"] {
-            let error = read(uri).expect_err(uri);
-            assert!(error.is_permanent());
-            assert!(!error.to_string().contains("s3cret"), "{error}");
+    fn a_node_is_found_again_with_its_new_login() {
+        let old = read("amqp://ann:old@b/jobs");
+        let now = settings::load(&[], &[("amqp.uri", "amqp://ann:x@a/jobs,amqp://bob:new@b/jobs".to_owned())]);
+        let uris = now.expect("valid").settings.amqp.uris;
+        let renewed = old.renewed(&uris);
+        assert_eq!((renewed.user(), renewed.uri().authority.userinfo.password.as_str()), ("bob", "new"));
+        let gone = read("amqp://ann:old@c/jobs");
+        assert_eq!(gone.renewed(&uris).uri(), gone.uri());
+    }
+
+    /// What an AMQP URI may hold where.
+    fn uri() -> impl Strategy<Value = String> {
+        let text = "([a-zA-Z0-9._~!$&'()*+;=-]|%2[0-9a-fA-F]|%40|%C3%A9){1,12}";
+        let host = prop_oneof!["[a-z][a-z0-9.-]{0,9}[a-z]", Just("127.0.0.1".to_owned())];
+        let vhost = "(/([a-zA-Z0-9._-]|%2[fF]|%20){0,9})?";
+        (prop_oneof![Just("amqp"), Just("amqps")], text, text, host, "(:[1-9][0-9]{0,3})?", vhost).prop_map(
+            |(scheme, user, password, host, port, vhost)| {
+                format!("{scheme}://{user}:{password}@{host}{port}{vhost}?heartbeat=7&frame_max=8192")
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_means_what_it_means_to_lapin(uri in uri()) {
+            let lapin: AMQPUri = uri.parse().expect(&uri);
+            let address = read(&uri);
+            prop_assert_eq!(address.uri(), &lapin);
         }
-        let long = format!("amqp://h/{}", "v".repeat(256));
-        assert!(read(&long).expect_err("too long").to_string().contains("255"));
     }
 }

@@ -8,14 +8,6 @@ use super::Role;
 /// Why there is no session, or no longer. Written to fit after "failed to …"; never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// A URI in the settings cannot be used.
-    #[error("amqp.uri number {position} cannot be used: {problem}")]
-    InvalidUri {
-        /// Counted from 1.
-        position: usize,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
     /// No TCP connection.
     #[error("{address} cannot be reached: {problem}")]
     Unreachable {
@@ -55,7 +47,7 @@ pub enum BrokerError {
         limit: Duration,
     },
     /// User and password were refused.
-    #[error("{address} refused the login of user {user:?}: check user and password in amqp.uri{}", guest_hint(.user))]
+    #[error("{address} refused the login of user {user:?}: check user and password in amqp.uri, or in the file of amqp.uri_file{}", guest_hint(.user))]
     LoginRefused {
         /// Without the password.
         address: String,
@@ -163,8 +155,7 @@ impl BrokerError {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::InvalidUri { .. }
-            | Self::LoginRefused { .. }
+            Self::LoginRefused { .. }
             | Self::VhostMissing { .. }
             | Self::VhostForbidden { .. }
             | Self::Inequivalent { .. }

@@ -47,7 +47,7 @@ pub enum Status {
 /// # Errors
 /// Only for settings that cannot be used at all; everything else is in the result.
 pub async fn inspect(settings: &settings::Amqp, worker_name: &str) -> Result<Inspection, BrokerError> {
-    let addresses = Address::all(&settings.uri)?;
+    let addresses = Address::all(&settings.uris);
     let mut inspection = Inspection { nodes: Vec::new(), topology: Vec::new() };
     for address in &addresses {
         let limit = *settings.connect_timeout;

@@ -9,7 +9,7 @@ use super::BrokerError;
 use super::address::Address;
 use super::connection::{Link, Role};
 use super::outbound::Outbound;
-use crate::settings;
+use crate::settings::{self, UriSource};
 
 /// How long one reply may take, connecting included. Whoever waits for it does not wait for ever either.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// own, which is opened for the first of them, and whose end is nobody else's.
 pub(super) struct Replies {
     address: Address,
+    /// A password may have been replaced since the session began.
+    uris: UriSource,
     worker: String,
     heartbeat: Duration,
     line: Mutex<Line>,
@@ -34,7 +36,8 @@ struct Line {
 
 impl Replies {
     pub(super) fn new(address: Address, settings: &settings::Amqp, worker: &str) -> Self {
-        Self { address, worker: worker.to_owned(), heartbeat: *settings.heartbeat, line: Mutex::default() }
+        let (uris, heartbeat) = (settings.uris.clone(), *settings.heartbeat);
+        Self { address, uris, worker: worker.to_owned(), heartbeat, line: Mutex::default() }
     }
 
     /// Sends one reply. Whether anybody takes it is not known: the broker returns mandatory replies that it delivered,
@@ -67,7 +70,8 @@ impl Replies {
             return Err(BrokerError::Lost { role: Role::Reply, problem: "it ended a moment ago".to_owned() });
         }
         line.opened = Some(Instant::now());
-        let link = Link::open(&self.address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
+        let address = self.address.renewed(&self.uris);
+        let link = Link::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
         let channel = link.channel().await?;
         line.open = Some((link, channel.clone()));
         Ok(channel)

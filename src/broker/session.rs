@@ -38,12 +38,13 @@ pub struct Session {
 
 impl Session {
     /// Connects twice, to the same node, each within `amqp.connect_timeout`, declares or verifies the topology, and makes
-    /// ready to publish and consume; all within three times `amqp.connect_timeout`.
+    /// ready to publish and consume; all within three times `amqp.connect_timeout`. The file of `amqp.uri_file` is read
+    /// again before.
     ///
     /// # Errors
     /// [`BrokerError::is_permanent`] tells whether to try again.
     pub async fn open(settings: &settings::Amqp, worker_name: &str) -> Result<Self, BrokerError> {
-        let addresses = Address::all(&settings.uri)?;
+        let addresses = Address::all(&settings.uris);
         let limit = *settings.connect_timeout;
         // Connecting has a limit of its own, which tells more of what was being waited for.
         match timeout(limit * 3, Self::build(settings, &addresses, worker_name)).await {

@@ -12,14 +12,15 @@ use super::main::{runtime, start_logging};
 use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
+use crate::settings::Loaded;
 use crate::worker::{Clock, Gatekeeper, Unlimited, now, policy, pursue};
 
 /// `cancel`: the worker's own pursuit, without a broker.
 pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
     let overrides: Vec<(&str, String)> =
         command.endpoint.iter().map(|endpoint| ("api.endpoint", endpoint.clone())).collect();
-    let settings = command.settings.load(&overrides).context("failed to start")?.settings;
-    start_logging(&settings.log);
+    let Loaded { settings, warnings, .. } = command.settings.load(&overrides).context("failed to start")?;
+    start_logging(&settings.log, &warnings);
     let names = command.names.read(&settings.api.names)?;
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,

@@ -39,6 +39,9 @@ impl Report {
         for setting in &loaded.effective {
             self.lines.push(format!("     {} = {}  ({})", setting.key, setting.value, setting.source));
         }
+        for warning in &loaded.warnings {
+            self.lines.push(format!("WARN settings: {warning}"));
+        }
         self.good("settings", "valid");
     }
 

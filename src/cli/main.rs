@@ -45,12 +45,15 @@ pub(super) fn runtime(threads: usize) -> std::io::Result<Runtime> {
     }
 }
 
-/// Logs from here on, as the settings say.
-pub(super) fn start_logging(log: &Log) {
+/// Logs from here on, as the settings say; first, what is amiss with the settings.
+pub(super) fn start_logging(log: &Log, warnings: &[String]) {
     let layout = match log.format {
         LogFormat::Auto => Layout::Auto,
         LogFormat::Pretty => Layout::Pretty,
         LogFormat::Json => Layout::Json,
     };
     telemetry::init(layout, &log.filter);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
 }

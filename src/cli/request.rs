@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::main::{runtime, start_logging};
 use crate::broker::{EventTap, Publisher, Session, Target};
 use crate::message::{CancelRequest, NamePatterns, ReceivedEvent};
-use crate::settings::Settings;
+use crate::settings::{Loaded, Settings};
 use crate::worker::now;
 
 /// Requests that wait for their confirm at once.
@@ -20,8 +20,8 @@ const UNCONFIRMED: usize = 256;
 
 /// `request`: publishes requests as an upstream service would and, with `--wait`, prints their events.
 pub(super) fn run(command: Request) -> anyhow::Result<Exit> {
-    let settings = command.settings.load(&[]).context("failed to start")?.settings;
-    start_logging(&settings.log);
+    let Loaded { settings, warnings, .. } = command.settings.load(&[]).context("failed to start")?;
+    start_logging(&settings.log, &warnings);
     let requests = requests(&command, &settings.api.names)?;
     let wait_for = command.wait.then_some(command.wait_for);
     runtime(1).context("failed to start the runtime")?.block_on(publish_all(&settings, &requests, wait_for))

@@ -11,22 +11,21 @@ use super::main::{runtime, start_logging};
 use super::signals::stop_on_signals;
 use crate::admin::Admin;
 use crate::operations_api::Client;
-use crate::settings::redacted;
+use crate::settings::Loaded;
 use crate::telemetry::Readiness;
 use crate::worker;
 
 /// `run`: the worker itself.
 pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
-    let settings = command.settings.load(&[]).context("failed to start")?.settings;
-    start_logging(&settings.log);
+    let Loaded { settings, warnings, .. } = command.settings.load(&[]).context("failed to start")?;
+    start_logging(&settings.log, &warnings);
     let name = command.name.unwrap_or_else(default_name);
     let runtime = runtime(settings.runtime.threads).context("failed to start the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone()).context("failed to handle signals")?;
         let client = Client::new(&settings.api).context("failed to build the API client")?;
-        let broker = settings.amqp.uri.0.iter().map(redacted).collect::<Vec<_>>().join(", ");
-        info!(version = env!("CARGO_PKG_VERSION"), worker = name, broker, "starting");
+        info!(version = env!("CARGO_PKG_VERSION"), worker = name, broker = %settings.amqp.uris, "starting");
         let readiness = Arc::new(Readiness::new(stop.clone()));
         if let Some(listen) = settings.admin.listen {
             answer_probes(listen, Arc::clone(&readiness)).await.context("failed to start")?;

@@ -23,6 +23,9 @@ pub enum InvalidIntervals {
     /// `max` below `initial`.
     #[error("the longest interval must not be shorter than the initial one")]
     MaxBelowInitial,
+    /// No wait between two calls is that long, and microseconds would overflow.
+    #[error("the longest interval must be at most 1day")]
+    MaxTooLong,
     /// A multiplier that shrinks, or grows so slowly that it never arrives.
     #[error("the multiplier must be from 1.1 to 10")]
     Multiplier,
@@ -30,6 +33,9 @@ pub enum InvalidIntervals {
     #[error("the jitter must be from 0 to 1")]
     Jitter,
 }
+
+/// No interval is longer.
+const LONGEST: Duration = Duration::from_hours(24);
 
 impl Intervals {
     /// Intervals from `initial` to `max`. `jitter` is the share of an interval that randomness may add or take, 0 to 1.
@@ -42,6 +48,9 @@ impl Intervals {
         }
         if max < initial {
             return Err(InvalidIntervals::MaxBelowInitial);
+        }
+        if max > LONGEST {
+            return Err(InvalidIntervals::MaxTooLong);
         }
         if !(1.1..=10.0).contains(&multiplier) {
             return Err(InvalidIntervals::Multiplier);
@@ -133,6 +142,7 @@ mod tests {
         let new = Intervals::new;
         assert_eq!(new(Duration::ZERO, 2.0, second, 0.0), Err(InvalidIntervals::InitialTooShort));
         assert_eq!(new(second, 2.0, second / 2, 0.0), Err(InvalidIntervals::MaxBelowInitial));
+        assert_eq!(new(second, 2.0, Duration::MAX, 0.0), Err(InvalidIntervals::MaxTooLong));
         assert_eq!(new(second, f64::NAN, second, 0.0), Err(InvalidIntervals::Multiplier));
         assert_eq!(new(second, 1.0, second, 0.0), Err(InvalidIntervals::Multiplier));
         assert_eq!(new(second, 2.0, second, 1.5), Err(InvalidIntervals::Jitter));

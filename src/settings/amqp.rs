@@ -1,20 +1,24 @@
 use std::path::PathBuf;
 
-use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-use super::values::{Span, Spans, one_or_many};
+use super::uris::{GivenUris, UriSource};
+use super::values::{Span, Spans};
 use crate::retry::{Intervals, InvalidIntervals};
 
 /// `[amqp]`: the broker and how it is used.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Amqp {
-    /// The nodes of one cluster, tried in turn.
-    pub uri: Uris,
-    /// A file that holds the URI instead; read when settings are loaded.
-    #[serde(default)]
+    /// `uri`, as it was given.
+    #[serde(rename = "uri")]
+    pub(super) given_uris: GivenUris,
+    /// A file that holds the URIs instead; read for each session.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub uri_file: Option<PathBuf>,
+    /// The nodes of one cluster, from the file or from `uri`.
+    #[serde(skip)]
+    pub uris: UriSource,
     /// Unacknowledged deliveries from each of the two queues.
     pub prefetch: u16,
     /// Heartbeat interval.
@@ -41,14 +45,10 @@ impl Amqp {
     }
 }
 
-/// AMQP URIs. They hold passwords, so they cannot be printed.
-#[derive(Clone, Debug)]
-pub struct Uris(pub Vec<SecretString>);
-
-impl<'de> Deserialize<'de> for Uris {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(one_or_many(deserializer)?.into_iter().map(SecretString::from).collect()))
-    }
+/// What is set to nothing, as container platforms do, is not set.
+fn unless_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = Option::<PathBuf>::deserialize(deserializer)?;
+    Ok(path.filter(|path| !path.as_os_str().is_empty()))
 }
 
 /// `[amqp.topology]`.

@@ -1,44 +1,38 @@
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
-use secrecy::{ExposeSecret, SecretString};
 
-use super::amqp::Uris;
+use super::amqp_uri::quoted;
+use super::effective::{Effective, each, list};
+use super::environment::{ENV_PREFIX, ours, strays};
+use super::error::{SettingsError, invalid};
+use super::toml_file;
+use super::uris::{GivenUris, UriSource, UrisProblem};
 use super::validate;
 use super::worker::Settings;
 
 /// The built-in defaults: every setting, with its meaning.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// Environment variables that are settings begin with this and two underscores. One underscore would collide with
-/// what Kubernetes injects for a service called `cancel-worker` (`CANCEL_WORKER_SERVICE_HOST`).
-pub const ENV_PREFIX: &str = "CANCEL_WORKER";
-
-/// Why there are no settings.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A file that cannot be read or parsed, an unknown key, a wrong type.
-    #[error("read the settings: {0}; `cancel-worker check` lists every setting with its source")]
-    Unreadable(String),
-    /// A secret's file that cannot be read.
-    #[error("read {setting} from {}: {error}; make the file readable for this user, or correct the setting", path.display())]
-    SecretFile {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A value that makes no sense.
-    #[error("use the setting {setting}: {problem}")]
-    Invalid {
-        /// The setting's key.
-        setting: &'static str,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-}
+/// Settings without a default.
+const OPTIONAL: [&str; 15] = [
+    "amqp.uri_file",
+    "amqp.topology.own.requests_exchange",
+    "amqp.topology.own.requests_queue",
+    "amqp.topology.own.events_exchange",
+    "amqp.topology.own.results_queue",
+    "amqp.topology.own.dead_exchange",
+    "amqp.topology.own.dead_queue",
+    "api.endpoint",
+    "api.endpoints",
+    "api.client_certificate_file",
+    "api.client_key_file",
+    "api.ca_file",
+    "api.credentials.token_file",
+    "api.credentials.file",
+    "api.credentials.quota_project",
+];
 
 /// Settings, and where each came from.
 #[derive(Debug)]
@@ -47,17 +41,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every setting in force, in order of its key.
     pub effective: Vec<Effective>,
-}
-
-/// One setting as `check` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
-    /// Such as `amqp.prefetch`.
-    pub key: String,
-    /// Its value; secrets are hidden.
-    pub value: String,
-    /// `built-in`, a file, `the environment`, or `the command line`.
-    pub source: String,
+    /// What has no effect, and was meant to have one: a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Loads settings: defaults, then `files`, then the environment, then `overrides` (key and value, from the command line).
@@ -65,129 +50,127 @@ pub struct Effective {
 /// # Errors
 /// Names the file or setting, and what is wrong with it.
 pub fn load(files: &[PathBuf], overrides: &[(&str, String)]) -> Result<Loaded, SettingsError> {
-    load_from(files, overrides, None)
+    load_from(files, overrides, ours(std::env::vars_os())?)
 }
 
-fn load_from(
+pub(super) fn load_from(
     files: &[PathBuf],
     overrides: &[(&str, String)],
-    environment: Option<std::collections::HashMap<String, String>>,
+    environment: HashMap<String, String>,
 ) -> Result<Loaded, SettingsError> {
-    let merged = merge(files, overrides, environment).map_err(unreadable)?;
-    let effective = list(&merged, overrides);
-    let mut settings: Settings = merged.try_deserialize().map_err(unreadable)?;
-    if let Some(path) = settings.amqp.uri_file.clone() {
-        let text = read_secret("amqp.uri_file", &path)?;
-        settings.amqp.uri = Uris(text.split(',').map(|uri| SecretString::from(uri.trim())).collect());
+    let defaults = defaults().build()?;
+    let mut keys = OPTIONAL.map(str::to_owned).to_vec();
+    each(&defaults, &mut |key, _| keys.push(key.to_owned()));
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for file in files {
+        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        toml_file::check(file, |name| keys.iter().any(|key| *key == name || last(key) == name))?;
+    }
+    let warnings = strays(&environment, &keys).into_iter().collect();
+    let merged = merge(files, overrides, environment)?;
+    numbers(&defaults, &merged)?;
+    let mut effective = list(&merged, overrides);
+    let mut settings: Settings = merged.try_deserialize()?;
+    settings.amqp.uris = uris(settings.amqp.uri_file.as_deref(), &settings.amqp.given_uris)?;
+    if let Some(path) = &settings.amqp.uri_file {
+        for setting in effective.iter_mut().filter(|setting| setting.key == "amqp.uri") {
+            setting.value = settings.amqp.uris.to_string();
+            setting.source = path.display().to_string();
+        }
     }
     settings.amqp.topology.wait_levels.0.sort();
     settings.amqp.topology.wait_levels.0.dedup();
     validate::check(&settings)?;
-    Ok(Loaded { settings, effective })
+    Ok(Loaded { settings, effective, warnings })
+}
+
+fn defaults() -> config::ConfigBuilder<config::builder::DefaultState> {
+    Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml))
 }
 
 fn merge(
     files: &[PathBuf],
     overrides: &[(&str, String)],
-    environment: Option<std::collections::HashMap<String, String>>,
+    environment: HashMap<String, String>,
 ) -> Result<Config, ConfigError> {
-    let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    let mut builder = defaults();
     for file in files {
         builder = builder.add_source(File::from(file.as_path()).format(FileFormat::Toml).required(true));
     }
     // The separator would also stand between prefix and key unless this one is given: it is given all the same, to say so.
-    builder = builder
-        .add_source(Environment::with_prefix(ENV_PREFIX).prefix_separator("__").separator("__").source(environment));
+    let environment =
+        Environment::with_prefix(ENV_PREFIX).prefix_separator("__").separator("__").source(Some(environment));
+    builder = builder.add_source(environment);
     for (key, value) in overrides {
         builder = builder.set_override(*key, value.clone())?;
     }
     builder.build()
 }
 
-fn unreadable(error: ConfigError) -> SettingsError {
-    SettingsError::Unreadable(error.to_string())
-}
-
-/// The file's text without surrounding white space.
-fn read_secret(setting: &'static str, path: &Path) -> Result<String, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|error| SettingsError::SecretFile {
-        setting,
-        path: path.to_owned(),
-        error,
-    })?;
-    Ok(text.trim().to_owned())
-}
-
-fn list(merged: &Config, overrides: &[(&str, String)]) -> Vec<Effective> {
-    let mut effective = Vec::new();
-    flatten("", &merged.cache, &mut effective);
-    for (key, _) in overrides {
-        for setting in effective.iter_mut().filter(|setting| setting.key == *key) {
-            "the command line".clone_into(&mut setting.source);
+/// Refuses what the library would round to a whole number, or take for a number: `1.5`, `nan`, `true`, `"on"`.
+fn numbers(defaults: &Config, merged: &Config) -> Result<(), SettingsError> {
+    let (mut whole, mut any) = (Vec::new(), Vec::new());
+    each(defaults, &mut |key, value| match value.kind {
+        ValueKind::I64(_) => whole.push(key.to_owned()),
+        ValueKind::Float(_) => any.push(key.to_owned()),
+        _ => {}
+    });
+    let mut result = Ok(());
+    each(merged, &mut |key, Value { kind, .. }| {
+        let is_in = |keys: &[String]| keys.iter().any(|name| name == key);
+        let problem = if is_in(&whole) && !is_whole(kind) {
+            "is not a whole number"
+        } else if is_in(&any) && !is_whole(kind) && !is_fraction(kind) {
+            "is not a number"
+        } else {
+            return;
+        };
+        if result.is_ok() {
+            result = Err(invalid(key, format!("{} {problem}", quoted(&kind.to_string()))));
         }
-    }
-    effective.sort_by(|a, b| a.key.cmp(&b.key));
-    effective
+    });
+    result
 }
 
-fn flatten(key: &str, value: &Value, into: &mut Vec<Effective>) {
-    match &value.kind {
-        ValueKind::Table(table) => {
-            for (name, value) in table {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                flatten(&key, value, into);
-            }
-        }
-        kind => into.push(Effective {
-            key: key.to_owned(),
-            value: shown(key, kind),
-            source: value.origin().map_or_else(|| "built-in".to_owned(), ToOwned::to_owned),
-        }),
-    }
-}
-
-fn shown(key: &str, kind: &ValueKind) -> String {
+fn is_whole(kind: &ValueKind) -> bool {
     match kind {
-        ValueKind::Array(values) => {
-            let items: Vec<String> = values.iter().map(|value| shown(key, &value.kind)).collect();
-            format!("[{}]", items.join(", "))
-        }
-        _ if key == "amqp.uri" => hide_passwords(&kind.to_string()),
-        kind => kind.to_string(),
+        ValueKind::I64(_) | ValueKind::U64(_) | ValueKind::I128(_) | ValueKind::U128(_) => true,
+        ValueKind::String(text) => text.parse::<i128>().is_ok(),
+        _ => false,
     }
 }
 
-/// An AMQP URI (or several with commas between them) without its password.
-fn hide_passwords(uris: &str) -> String {
-    let hidden = uris.split(',').map(|uri| redacted(&SecretString::from(uri.trim())));
-    hidden.collect::<Vec<_>>().join(", ")
+fn is_fraction(kind: &ValueKind) -> bool {
+    match kind {
+        ValueKind::Float(_) => true,
+        ValueKind::String(text) => text.parse::<f64>().is_ok(),
+        _ => false,
+    }
 }
 
-/// An AMQP URI for people: the password is hidden, and so is a text that is no URI.
-#[must_use]
-pub fn redacted(uri: &SecretString) -> String {
-    match url::Url::parse(uri.expose_secret()) {
-        Ok(mut url) => {
-            if url.password().is_some() && url.set_password(Some("***")).is_err() {
-                return "(hidden)".to_owned();
-            }
-            url.set_query(None);
-            url.to_string()
-        }
-        Err(_) => "(hidden: not a URI)".to_owned(),
-    }
+fn uris(file: Option<&Path>, given: &GivenUris) -> Result<UriSource, SettingsError> {
+    let Some(path) = file else {
+        return UriSource::fixed(given).map_err(|problem| invalid("amqp.uri", problem.to_string()));
+    };
+    let setting = "amqp.uri_file";
+    UriSource::file(path).map_err(|problem| match problem {
+        UrisProblem::File(error) => SettingsError::SecretFile { setting, path: path.to_owned(), error },
+        UrisProblem::NoFileName => invalid(setting, problem.to_string()),
+        problem => invalid(setting, format!("{}: {problem}", path.display())),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::io::Write as _;
+
+    use secrecy::ExposeSecret as _;
 
     use super::*;
 
     fn with_env(pairs: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
         let environment = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<HashMap<_, _>>();
-        load_from(&[], &[], Some(environment))
+        load_from(&[], &[], environment)
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -207,7 +190,7 @@ mod tests {
     fn a_file_overrides_the_defaults_and_the_environment_overrides_the_file() {
         let file = file("[amqp]\nprefetch = 10\nheartbeat = \"20s\"\n");
         let environment = HashMap::from([("CANCEL_WORKER__AMQP__PREFETCH".to_owned(), "20".to_owned())]);
-        let loaded = load_from(&[file.path().to_owned()], &[], Some(environment)).expect("valid");
+        let loaded = load_from(&[file.path().to_owned()], &[], environment).expect("valid");
         assert_eq!(loaded.settings.amqp.prefetch, 20);
         assert_eq!(loaded.settings.amqp.heartbeat.as_secs(), 20);
         let source = |key: &str| loaded.effective.iter().find(|e| e.key == key).expect("listed").source.clone();
@@ -232,13 +215,13 @@ mod tests {
         for (key, value, words) in [
             ("CANCEL_WORKER__AMQP__PREFECTH", "5", &["prefecth", "amqp"][..]),
             ("CANCEL_WORKER__AMQP__PREFETCH", "many", &["amqp.prefetch", "many"]),
-            ("CANCEL_WORKER__AMQP__PREFETCH", "0", &["amqp.prefetch", "at least 1"]),
+            ("CANCEL_WORKER__AMQP__PREFETCH", "0", &["amqp.prefetch", "it is 0, and must be from 1 to 65535"]),
             ("CANCEL_WORKER__AMQP__HEARTBEAT", "10", &["amqp.heartbeat", "15m"]),
             ("CANCEL_WORKER__AMQP__URI", "localhost", &["amqp.uri", "amqp://"]),
             ("CANCEL_WORKER__API__RESPONSE_LIMIT", "much", &["api.response_limit"]),
             ("CANCEL_WORKER__API__ENDPOINT", "dialogflow.googleapis.com", &["api.endpoint", "https://"]),
             ("CANCEL_WORKER__API__CREDENTIALS__KIND", "token_file", &["api.credentials.token_file"]),
-            ("CANCEL_WORKER__RETRY__MULTIPLIER", "0.5", &["retry", "multiplier"]),
+            ("CANCEL_WORKER__RETRY__MULTIPLIER", "0.5", &["retry.multiplier", "it is 0.5"]),
             ("CANCEL_WORKER__RATE_LIMIT__PER_SECOND", "-1", &["rate_limit.per_second", "0 for no limit"]),
             ("CANCEL_WORKER__BREAKER__SILENCE", "0s", &["breaker.silence", "100ms"]),
             ("CANCEL_WORKER__EVENTS__MODE", "xml", &["events.mode", "structured"]),
@@ -265,7 +248,13 @@ mod tests {
         let secret = file("amqp://me:s3cret@elsewhere/%2f\n");
         let path = secret.path().to_str().expect("UTF-8");
         let loaded = with_env(&[("CANCEL_WORKER__AMQP__URI_FILE", path)]).expect("valid");
-        assert_eq!(loaded.settings.amqp.uri.0[0].expose_secret(), "amqp://me:s3cret@elsewhere/%2f");
+        let uri = &loaded.settings.amqp.uris.last()[0];
+        assert_eq!(
+            (uri.to_string().as_str(), uri.password().expose_secret()),
+            ("amqp://me@elsewhere:5672/%2f", "s3cret")
+        );
+        let shown = loaded.effective.iter().find(|setting| setting.key == "amqp.uri").expect("listed");
+        assert_eq!((shown.value.as_str(), shown.source.as_str()), ("amqp://me@elsewhere:5672/%2f", path));
         let error = with_env(&[("CANCEL_WORKER__AMQP__URI_FILE", "/nowhere/uri")]).expect_err("no file").to_string();
         assert!(error.contains("/nowhere/uri") && error.contains("amqp.uri_file"), "{error}");
     }

@@ -4,17 +4,37 @@
 
 mod admin;
 mod amqp;
+mod amqp_uri;
+mod amqp_uri_parser;
 mod api;
+mod effective;
+mod environment;
+mod error;
 mod load;
 mod pacing;
+mod toml_file;
+mod uris;
 mod validate;
 mod values;
 mod worker;
 
+#[cfg(test)]
+mod amqp_uri_tests;
+#[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
+mod secrets_tests;
+
 pub use admin::Admin;
-pub use amqp::{Amqp, OwnNames, Topology, Uris};
+pub use amqp::{Amqp, OwnNames, Topology};
+pub use amqp_uri::{AmqpUri, AuthMechanism, UriParameters};
+pub use amqp_uri_parser::UriProblem;
 pub use api::{Api, CancelBody, Credentials, CredentialsKind};
-pub use load::{DEFAULTS, ENV_PREFIX, Effective, Loaded, SettingsError, load, redacted};
+pub use effective::Effective;
+pub use environment::ENV_PREFIX;
+pub use error::SettingsError;
+pub use load::{DEFAULTS, Loaded, load};
 pub use pacing::{Breaker, Polling, RateLimit, Retry};
+pub use uris::{UriNews, UriSource};
 pub use values::{Span, Spans};
 pub use worker::{EventMode, Events, Log, LogFormat, Runtime, Settings, Worker};

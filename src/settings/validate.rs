@@ -1,67 +1,103 @@
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
+use super::amqp_uri::{quoted, unless_secret};
 use super::api::{Api, CredentialsKind};
-use super::load::SettingsError;
+use super::error::{SettingsError, invalid};
+use super::values::Span;
 use super::worker::Settings;
+use crate::retry::{Intervals, InvalidIntervals};
 
-/// Refuses values that parse but make no sense: one rule, one sentence.
+/// Refuses values that parse but make no sense: one rule, one sentence. What is accepted can be added to any clock and
+/// multiplied by what the worker multiplies it by.
 pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {
     amqp(settings)?;
     api(&settings.api)?;
-    settings.retry.intervals().map_err(|error| invalid("retry", error.to_string()))?;
-    settings.polling.intervals().map_err(|error| invalid("polling", error.to_string()))?;
+    let retry = &settings.retry;
+    let lengths = [("retry.initial", retry.initial), ("retry.max", retry.max)];
+    let shape = [("retry.multiplier", retry.multiplier), ("retry.jitter", retry.jitter)];
+    intervals(retry.intervals(), lengths, shape)?;
+    let polling = &settings.polling;
+    let lengths = [("polling.initial", polling.initial), ("polling.max", polling.max)];
+    let shape = [("polling.multiplier", polling.multiplier), ("polling.jitter", polling.jitter)];
+    intervals(polling.intervals(), lengths, shape)?;
     pacing(settings)?;
     worker(settings)
-}
-
-fn invalid(setting: &'static str, problem: impl Into<String>) -> SettingsError {
-    SettingsError::Invalid { setting, problem: problem.into() }
 }
 
 fn require(holds: bool, setting: &'static str, problem: &str) -> Result<(), SettingsError> {
     if holds { Ok(()) } else { Err(invalid(setting, problem)) }
 }
 
+/// Refuses a value outside of a range, and says which it is.
+fn within<T: PartialOrd + Display>(
+    setting: impl Into<String>,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), SettingsError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(invalid(setting, format!("it is {value}, and must be from {} to {}", range.start(), range.end())))
+}
+
+const fn millis(millis: u64) -> Span {
+    Span(Duration::from_millis(millis))
+}
+
+const fn hours(hours: u64) -> Span {
+    Span(Duration::from_hours(hours))
+}
+
+/// The settings that intervals are made of, each with its name: initial and longest, multiplier and jitter.
+fn intervals(
+    made: Result<Intervals, InvalidIntervals>,
+    [initial, max]: [(&str, Span); 2],
+    [multiplier, jitter]: [(&str, f64); 2],
+) -> Result<(), SettingsError> {
+    let Err(error) = made else { return Ok(()) };
+    let (setting, value) = match error {
+        InvalidIntervals::InitialTooShort => (initial.0, initial.1.to_string()),
+        InvalidIntervals::MaxTooLong => (max.0, max.1.to_string()),
+        InvalidIntervals::MaxBelowInitial => (max.0, format!("{}, and {} is {}", max.1, initial.0, initial.1)),
+        InvalidIntervals::Multiplier => (multiplier.0, multiplier.1.to_string()),
+        InvalidIntervals::Jitter => (jitter.0, jitter.1.to_string()),
+    };
+    Err(invalid(setting, format!("it is {value}: {error}")))
+}
+
+/// More would be thousands of queues.
+const MOST_WAIT_LEVELS: usize = 32;
+
 fn amqp(settings: &Settings) -> Result<(), SettingsError> {
     let amqp = &settings.amqp;
-    require(!amqp.uri.0.is_empty(), "amqp.uri", "it is empty; give amqp://user:password@host:5672/%2f")?;
-    for uri in &amqp.uri.0 {
-        // The text is never quoted: it may hold a password.
-        let scheme = Url::parse(uri.expose_secret()).map(|url| url.scheme().to_owned()).unwrap_or_default();
-        require(
-            scheme == "amqp" || scheme == "amqps",
-            "amqp.uri",
-            "it is not of the form amqp://user:password@host:5672/%2f or amqps://…",
-        )?;
-    }
-    require(amqp.prefetch >= 1, "amqp.prefetch", "it must be at least 1")?;
-    let heartbeat = *amqp.heartbeat;
-    require(
-        heartbeat >= Duration::from_secs(1) && heartbeat <= Duration::from_secs(3600),
-        "amqp.heartbeat",
-        "it must be from 1s to 1h",
-    )?;
-    require(!amqp.connect_timeout.is_zero(), "amqp.connect_timeout", "it must be longer than 0s")?;
-    require(!amqp.confirm_timeout.is_zero(), "amqp.confirm_timeout", "it must be longer than 0s")?;
-    amqp.reconnect().map_err(|error| invalid("amqp.reconnect_*", error.to_string()))?;
+    within("amqp.prefetch", amqp.prefetch, 1..=u16::MAX)?;
+    within("amqp.heartbeat", amqp.heartbeat, millis(1000)..=hours(1))?;
+    within("amqp.connect_timeout", amqp.connect_timeout, millis(1)..=hours(1))?;
+    within("amqp.confirm_timeout", amqp.confirm_timeout, millis(1)..=hours(1))?;
+    let lengths = [("amqp.reconnect_initial", amqp.reconnect_initial), ("amqp.reconnect_max", amqp.reconnect_max)];
+    // Their shape is no setting.
+    intervals(amqp.reconnect(), lengths, [("amqp.reconnect_initial", 2.0), ("amqp.reconnect_max", 0.25)])?;
     let topology = &amqp.topology;
     require(
         !topology.prefix.is_empty() && topology.prefix.len() <= 200 && !topology.prefix.starts_with("amq."),
         "amqp.topology.prefix",
         "it must have 1 to 200 bytes and not begin with \"amq.\", which the broker keeps for itself",
     )?;
-    require(topology.delivery_limit >= 1, "amqp.topology.delivery_limit", "it must be at least 1")?;
+    within("amqp.topology.delivery_limit", topology.delivery_limit, 1..=i32::MAX.unsigned_abs())?;
     let levels = &topology.wait_levels.0;
     require(!levels.is_empty(), "amqp.topology.wait_levels", "at least one wait level is needed, such as \"1s\"")?;
-    require(
-        levels.iter().all(|level| **level >= Duration::from_millis(100) && **level <= Duration::from_hours(24)),
-        "amqp.topology.wait_levels",
-        "each wait level must be from 100ms to 1day",
-    )
+    if levels.len() > MOST_WAIT_LEVELS {
+        let problem =
+            format!("there are {}, and at most {MOST_WAIT_LEVELS} are possible: each is a queue", levels.len());
+        return Err(invalid("amqp.topology.wait_levels", problem));
+    }
+    levels.iter().try_for_each(|level| within("amqp.topology.wait_levels", *level, millis(100)..=hours(24)))
 }
 
 fn api(api: &Api) -> Result<(), SettingsError> {
@@ -102,9 +138,9 @@ fn api(api: &Api) -> Result<(), SettingsError> {
     for endpoint in api.endpoints.values() {
         check_endpoint("api.endpoints", endpoint, with_token)?;
     }
-    require(!api.call_timeout.is_zero(), "api.call_timeout", "it must be longer than 0s")?;
-    require(!api.connect_timeout.is_zero(), "api.connect_timeout", "it must be longer than 0s")?;
-    require(api.response_limit.as_u64() >= 1024, "api.response_limit", "it must be at least 1KiB")?;
+    within("api.call_timeout", api.call_timeout, millis(1)..=hours(24))?;
+    within("api.connect_timeout", api.connect_timeout, millis(1)..=hours(24))?;
+    within("api.response_limit", api.response_limit, ByteSize::kib(1)..=ByteSize::gib(1))?;
     require(
         api.credentials.kind != CredentialsKind::TokenFile || api.credentials.token_file.is_some(),
         "api.credentials.token_file",
@@ -126,7 +162,7 @@ fn api(api: &Api) -> Result<(), SettingsError> {
 /// A token is sent over https or to a loopback address only.
 fn check_endpoint(setting: &'static str, endpoint: &str, with_token: bool) -> Result<(), SettingsError> {
     let form = "it must be of the form https://host or https://host:port, without a path";
-    let url = Url::parse(endpoint).map_err(|_| invalid(setting, format!("{endpoint:?}: {form}")))?;
+    let url = Url::parse(endpoint).map_err(|_| invalid(setting, format!("{}: {form}", quoted(endpoint))))?;
     let plain = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
@@ -152,29 +188,39 @@ fn check_endpoint(setting: &'static str, endpoint: &str, with_token: bool) -> Re
 
 fn pacing(settings: &Settings) -> Result<(), SettingsError> {
     let (limit, breaker) = (&settings.rate_limit, &settings.breaker);
-    let rate = "it must be from 0.01 to 100000 calls a second, or 0 for no limit";
-    let sensible = |rate: f64| rate == 0.0 || (0.01..=100_000.0).contains(&rate);
-    require(sensible(limit.per_second), "rate_limit.per_second", rate)?;
-    require(sensible(limit.project_per_second), "rate_limit.project_per_second", rate)?;
-    require(limit.burst >= 1, "rate_limit.burst", "it must be at least 1")?;
-    require(limit.project_burst >= 1, "rate_limit.project_burst", "it must be at least 1")?;
-    require(breaker.failures >= 1, "breaker.failures", "it must be at least 1")?;
-    let spans = Duration::from_millis(100)..=Duration::from_mins(5);
-    require(spans.contains(&*breaker.probe_interval), "breaker.probe_interval", "it must be from 100ms to 5m")?;
-    require(spans.contains(&*breaker.silence), "breaker.silence", "it must be from 100ms to 5m")
+    for (setting, rate) in
+        [("rate_limit.per_second", limit.per_second), ("rate_limit.project_per_second", limit.project_per_second)]
+    {
+        let sensible = rate == 0.0 || (0.01..=100_000.0).contains(&rate);
+        let problem = || format!("it is {rate}, and must be from 0.01 to 100000 calls a second, or 0 for no limit");
+        if !sensible {
+            return Err(invalid(setting, problem()));
+        }
+    }
+    within("rate_limit.burst", limit.burst, 1..=u32::MAX)?;
+    within("rate_limit.project_burst", limit.project_burst, 1..=u32::MAX)?;
+    within("breaker.failures", breaker.failures, 1..=u32::MAX)?;
+    let five_minutes = millis(300_000);
+    within("breaker.probe_interval", breaker.probe_interval, millis(100)..=five_minutes)?;
+    within("breaker.silence", breaker.silence, millis(100)..=five_minutes)
 }
+
+/// Places beyond those that deliveries of two full prefetches could take are of no use.
+const MOST_INLINE_SLOTS: usize = 2 * u16::MAX as usize;
 
 fn worker(settings: &Settings) -> Result<(), SettingsError> {
     let worker = &settings.worker;
-    require(
-        *worker.inline_wait <= Duration::from_mins(10),
-        "worker.inline_wait",
-        "it must be at most 10m: a delivery that is held for 30m makes the broker close the channel",
-    )?;
-    require(!worker.default_timeout.is_zero(), "worker.default_timeout", "it must be longer than 0s")?;
-    require(worker.request_limit.as_u64() >= 1024, "worker.request_limit", "it must be at least 1KiB")?;
+    // A delivery that is held for 30m makes the broker close the channel.
+    within("worker.inline_wait", worker.inline_wait, millis(0)..=millis(600_000))?;
+    within("worker.inline_slots", worker.inline_slots, 0..=MOST_INLINE_SLOTS)?;
+    let year = Span(Duration::from_secs(31_557_600));
+    within("worker.default_timeout", worker.default_timeout, millis(1)..=year)?;
+    within("worker.shutdown_grace", worker.shutdown_grace, millis(0)..=hours(24))?;
+    // RabbitMQ takes no larger message, whatever its settings.
+    within("worker.request_limit", worker.request_limit, ByteSize::kib(1)..=ByteSize::mib(512))?;
     require(!settings.events.type_prefix.is_empty(), "events.type_prefix", "it must not be empty")?;
     require(!settings.events.source.is_empty(), "events.source", "it must not be empty")?;
-    EnvFilter::try_new(&settings.log.filter).map_err(|error| invalid("log.filter", error.to_string()))?;
-    require((1..=64).contains(&settings.runtime.threads), "runtime.threads", "it must be from 1 to 64")
+    EnvFilter::try_new(&settings.log.filter)
+        .map_err(|error| invalid("log.filter", unless_secret(error.to_string())))?;
+    within("runtime.threads", settings.runtime.threads, 1..=64)
 }
