@@ -36,6 +36,7 @@ mod pacing;
 mod pacing_scene;
 mod poison;
 mod readiness;
+mod rotation;
 mod unusable;
 mod worker_faults;
 mod worker_flow;

@@ -83,7 +83,7 @@ async fn a_wrong_setting_is_named_with_what_is_wrong() {
         ("amqp.prefecth", "5", &["prefecth", "amqp"][..]),
         ("worker.grace", "5s", &["`grace`", "key `worker`"]),
         ("amqp.prefetch", "many", &["amqp.prefetch", "\"many\""]),
-        ("amqp.prefetch", "0", &["amqp.prefetch", "at least 1"]),
+        ("amqp.prefetch", "0", &["amqp.prefetch", "it is 0, and must be from 1 to 65535"]),
         ("amqp.heartbeat", "10", &["amqp.heartbeat", "is not a duration such as"]),
         ("api.response_limit", "much", &["api.response_limit"]),
         ("api.endpoint", "dialogflow.googleapis.com", &["api.endpoint", "https://host:port"]),
@@ -118,16 +118,17 @@ async fn settings_files_that_are_missing_or_broken_are_named() {
     std::fs::write(&file, "[amqp]\nprefetch = = 5\n").unwrap();
     let broken = run_command(&["run", "--config", file.to_str().unwrap()], &[], "").await;
     assert_eq!(broken.code, SETTINGS);
-    assert!(sentence_of_lines(&broken).contains("broken.toml"), "{broken:?}");
+    assert!(sentence(&broken).contains("broken.toml is no TOML at line 2, column 12 (key `prefetch`)"), "{broken:?}");
+    std::fs::write(&file, format!("[amqp]\nuri = \"amqp://ann:{PASSWORD}@127.0.0.1\nprefetch = 5\n")).unwrap();
+    for command in ["run", "check"] {
+        let quoted = run_command(&[command, "--config", file.to_str().unwrap()], &[], "").await;
+        assert_eq!(quoted.code, SETTINGS);
+        assert!(sentence(&quoted).contains("broken.toml is no TOML at line 2, column"), "{quoted:?}");
+        assert!(!quoted.stderr.contains(PASSWORD) && !quoted.stderr.contains("ann"), "{quoted:?}");
+    }
     let missing = run_command(&["check", "--config", "/nowhere/my.toml"], &[], "").await;
     assert_eq!(missing.code, SETTINGS);
     assert!(sentence(&missing).contains("/nowhere/my.toml"), "{missing:?}");
-}
-
-/// A broken file is quoted, on lines of their own.
-fn sentence_of_lines(ended: &Ended) -> &str {
-    assert!(ended.stderr.starts_with("cancel-worker: failed to "), "{ended:?}");
-    &ended.stderr
 }
 
 #[tokio::test]
@@ -295,13 +296,41 @@ async fn a_variable_is_a_setting_only_with_two_underscores() {
     assert_eq!(variable("amqp.prefetch"), "CANCEL_WORKER__AMQP__PREFETCH");
     let check = run_command(&["check"], &[("CANCEL_WORKER_SERVICE_HOST", "10.0.0.1")], "").await;
     assert_eq!(check.code, 0, "{check:?}");
+    assert!(!check.stdout.contains("WARN"), "{check:?}");
+
+    let mut scene = Scene::new().await;
+    scene.set_variable("CANCEL_WORKER_AMQP__URI", &format!("amqp://ann:{PASSWORD}@broker"));
+    let check = run_command(&["check"], &scene.environment(), "").await;
+    let told = "CANCEL_WORKER_AMQP__URI (for CANCEL_WORKER__AMQP__URI?)";
+    let warned: Vec<&str> = check.stdout.lines().filter(|line| line.starts_with("WARN ")).collect();
+    assert!(check.code == 0 && warned.len() == 1 && warned[0].contains(told), "{check:?}");
+    let worker = scene.worker().await;
+    let lines = worker.lines();
+    let warned: Vec<&String> = lines.iter().filter(|line| line.contains("\"WARN\"")).collect();
+    assert!(warned.len() == 1 && warned[0].contains(told), "{lines:?}");
+    assert!(!format!("{check:?}{lines:?}").contains(PASSWORD), "{lines:?}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_uri_that_could_be_read_in_two_ways_is_refused_by_check_and_run_alike() {
+    let mut scene = Scene::new().await;
+    for (uri, words) in [
+        (format!("amqp://ann:7#{PASSWORD}@127.0.0.1"), "it has a \"#\" (%23)"),
+        (format!("amqp://ann:7/{PASSWORD}@127.0.0.1"), "before an \"@\" (%40)"),
+        (format!("amqp://ann:a@{PASSWORD}@127.0.0.1"), "more than one \"@\" (%40)"),
+        (format!("amqp://ann:a {PASSWORD}@127.0.0.1"), "a blank is %20"),
+    ] {
+        scene.set("amqp.uri", &uri);
+        is_told(&scene, SETTINGS, &["amqp.uri", words, "is percent-encoded"]).await;
+    }
 }
 
 #[tokio::test]
 async fn what_run_would_refuse_is_refused_by_check_too() {
     let mut scene = Scene::new().await;
     scene.set("amqp.reconnect_initial", "100us");
-    is_told(&scene, SETTINGS, &["amqp.reconnect_", "must be at least 1ms"]).await;
+    is_told(&scene, SETTINGS, &["amqp.reconnect_initial", "it is 100us", "must be at least 1ms"]).await;
 }
 
 #[tokio::test]
