@@ -130,6 +130,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn what_is_accepted_means_what_it_means_to_lapin(uri in uri()) {
             let lapin: AMQPUri = uri.parse().expect(&uri);

@@ -113,6 +113,30 @@ fn a_value_of_a_wrong_type_or_in_a_wrong_place_is_not_quoted_where_it_may_hold_a
 }
 
 #[test]
+fn what_belongs_into_a_file_is_not_shown_as_the_files_name() {
+    for setting in [
+        "amqp.uri_file",
+        "api.client_certificate_file",
+        "api.client_key_file",
+        "api.ca_file",
+        "api.credentials.token_file",
+        "api.credentials.file",
+    ] {
+        for content in [
+            format!("amqp://ann:{PASSWORD}@broker"),
+            format!("-----BEGIN PRIVATE KEY-----{PASSWORD}"),
+            format!("{PASSWORD}\n"),
+            format!("{{\"private_key\": \"{PASSWORD}\"}}"),
+            format!("eyJ{}", PASSWORD.repeat(30)),
+        ] {
+            let error = load_from(&[], &[(setting, content)], HashMap::new()).expect_err(setting);
+            assert_hidden(&format!("{error} {error:?}"), setting);
+            assert!(error.to_string().contains(setting), "{error}");
+        }
+    }
+}
+
+#[test]
 fn the_environment_is_no_more_talkative() {
     let uri = format!("amqp://ann:{PASSWORD}@broker/%2f");
     for (name, value) in [

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::amqp_uri::{AmqpUri, may_hold_login};
+use super::amqp_uri::AmqpUri;
 use super::amqp_uri_parser::UriProblem;
+use super::file_name::{NO_FILE_NAME, is_content};
 use super::values::one_or_many;
 
 /// The URIs as the setting `amqp.uri` gives them, not read yet: where a file goes before them, they never are.
@@ -116,7 +117,7 @@ pub(super) enum UrisProblem {
     TooLong,
     #[error("it is no text in UTF-8")]
     NotText,
-    #[error("it names no file but is a URI, for which there is the setting amqp.uri")]
+    #[error("{NO_FILE_NAME}")]
     NoFileName,
     #[error("there is no URI in it; {FORM}")]
     None,
@@ -151,7 +152,7 @@ fn read(texts: &[&str]) -> Result<Arc<[AmqpUri]>, UrisProblem> {
 const LONGEST_FILE: u64 = 64 * 1024;
 
 fn read_file(path: &Path) -> Result<Arc<[AmqpUri]>, UrisProblem> {
-    if is_uri(path) {
+    if is_content(path) {
         return Err(UrisProblem::NoFileName);
     }
     let mut bytes = Vec::new();
@@ -169,11 +170,6 @@ fn read_file(path: &Path) -> Result<Arc<[AmqpUri]>, UrisProblem> {
 /// Opening one would wait for whoever writes it, which is nobody any more.
 fn is_pipe(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
-}
-
-/// A URI that was given for its file is not shown as a file's name.
-pub(super) fn is_uri(path: &Path) -> bool {
-    may_hold_login(&path.to_string_lossy())
 }
 
 #[cfg(test)]
@@ -228,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(UriSource::file(folder.path()).expect_err("a folder").to_string().contains("directory"));
         let uri = UriSource::file(Path::new("amqp://a:s3cret@h")).expect_err("no file's name").to_string();
-        assert!(uri.contains("amqp.uri") && !uri.contains("s3cret"), "{uri}");
+        assert!(uri.contains("the name of a file") && !uri.contains("s3cret"), "{uri}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -9,6 +10,7 @@ use url::{Host, Url};
 use super::amqp_uri::{quoted, unless_secret};
 use super::api::{Api, CredentialsKind};
 use super::error::{SettingsError, invalid};
+use super::file_name::{NO_FILE_NAME, is_content};
 use super::values::Span;
 use super::worker::Settings;
 use crate::retry::{Intervals, InvalidIntervals};
@@ -100,7 +102,20 @@ fn amqp(settings: &Settings) -> Result<(), SettingsError> {
     levels.iter().try_for_each(|level| within("amqp.topology.wait_levels", *level, millis(100)..=hours(24)))
 }
 
+fn file_names(api: &Api) -> Result<(), SettingsError> {
+    let named = [
+        ("api.client_certificate_file", &api.client_certificate_file),
+        ("api.client_key_file", &api.client_key_file),
+        ("api.ca_file", &api.ca_file),
+        ("api.credentials.token_file", &api.credentials.token_file),
+        ("api.credentials.file", &api.credentials.file),
+    ];
+    let is_name = |path: &Option<PathBuf>| !path.as_deref().is_some_and(is_content);
+    named.into_iter().try_for_each(|(setting, path)| require(is_name(path), setting, NO_FILE_NAME))
+}
+
 fn api(api: &Api) -> Result<(), SettingsError> {
+    file_names(api)?;
     let label = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };

@@ -232,6 +232,17 @@ async fn credentials_are_found_in_googles_order_variable_then_gclouds_file_then_
 }
 
 #[tokio::test]
+async fn a_key_that_was_given_for_the_name_of_its_file_is_not_shown() {
+    let stub = Stub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let key = r#"{"type": "service_account", "private_key": "h1dden-key"}"#;
+    let (code, printed) = cancel(&stub, home.path(), &[("GOOGLE_APPLICATION_CREDENTIALS", key)]).await;
+    assert_eq!(code, Some(12), "{printed}");
+    assert!(printed.contains("correct the environment's GOOGLE_APPLICATION_CREDENTIALS"), "{printed}");
+    assert!(!printed.contains("h1dden"), "{printed}");
+}
+
+#[tokio::test]
 async fn by_default_a_loopback_endpoint_gets_no_token_and_none_is_fetched() {
     let stub = Stub::start().await;
     let home = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::adc::Plan;
 use super::login::{Login, State};
 use super::{AuthError, Authorization};
+use crate::settings::shown_file;
 
 /// Between two fetches for a token that was refused, or could not be had: at first this, then each time twice as long.
 /// A token that works puts an end to that.
@@ -43,10 +44,10 @@ struct Known {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(in super::super) enum Trouble {
     /// The credentials file cannot be read.
-    #[error("read the credentials in {}: {error}; make the file readable for this user, or correct {named_by}", path.display())]
+    #[error("read the credentials in {}: {error}; make the file readable for this user, or correct {named_by}", shown_file(.path))]
     Unreadable { path: PathBuf, named_by: &'static str, error: String },
     /// It holds no credentials.
-    #[error("use the credentials in {}: {problem}; correct the file, or {named_by}", path.display())]
+    #[error("use the credentials in {}: {problem}; correct the file, or {named_by}", shown_file(.path))]
     Unusable { path: PathBuf, named_by: &'static str, problem: String },
     /// The library or the system refuses.
     #[error("set up Google's credentials: {problem}")]
