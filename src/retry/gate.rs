@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::breaker::{Breaker, BreakerPolicy, Change, News, Verdict};
+use super::breaker::{Breaker, BreakerPolicy, Call, Change, News, Verdict};
 use super::crowd::{Crowd, Forgettable, Seat};
 use super::key::Key;
 use super::rate_limit::{RateLimit, RatePolicy};
@@ -33,15 +33,14 @@ pub enum Admission {
 pub struct Ticket {
     endpoint: Seat,
     project: Option<Seat>,
-    probe: bool,
-    began: Instant,
+    call: Call,
 }
 
 impl Ticket {
     /// Whether the call tries an endpoint that was unavailable.
     #[must_use]
     pub const fn is_probe(&self) -> bool {
-        self.probe
+        self.call.probe
     }
 }
 
@@ -77,12 +76,14 @@ impl Gate {
         }
     }
 
-    /// Whether a call to this endpoint, for this project, goes now. `dice` is from 0 to 1.
-    pub fn admit(&mut self, endpoint: Key, project: Option<Key>, now: Instant, dice: f64) -> Admission {
-        let mut ticket = self.ticket(endpoint, project, now);
-        match self.endpoints.at(ticket.endpoint).breaker.as_mut().map_or(Verdict::Go, |breaker| breaker.ask(now)) {
+    /// Whether a call to this endpoint, for this project, goes now. It is a `retry` if the operation's last call found the
+    /// endpoint unavailable. `dice` is from 0 to 1.
+    pub fn admit(&mut self, endpoint: Key, project: Option<Key>, retry: bool, now: Instant, dice: f64) -> Admission {
+        let mut ticket = self.ticket(endpoint, project, retry, now);
+        let breaker = self.endpoints.at(ticket.endpoint).breaker.as_mut();
+        match breaker.map_or(Verdict::Go, |breaker| breaker.ask(retry, now)) {
             Verdict::Wait(wait) => return Admission::Outage(wait),
-            Verdict::Probe => ticket.probe = true,
+            Verdict::Probe => ticket.call.probe = true,
             Verdict::Go => {}
         }
         let mut turn = None;
@@ -99,8 +100,15 @@ impl Gate {
 
     /// A call whose deadline has come: it cannot wait any longer, so it goes, and is counted like any other.
     pub fn admit_last(&mut self, endpoint: Key, project: Option<Key>, now: Instant) -> Admission {
-        let ticket = self.ticket(endpoint, project, now);
+        let ticket = self.ticket(endpoint, project, false, now);
         self.begin(ticket)
+    }
+
+    /// How long an operation waits whose call tried this endpoint in vain: others go first.
+    pub fn wait_behind(&mut self, endpoint: Key, now: Instant) -> Duration {
+        let ticket = self.ticket(endpoint, None, true, now);
+        let breaker = self.endpoints.at(ticket.endpoint).breaker.as_mut();
+        breaker.map_or(Duration::ZERO, |breaker| breaker.wait(true, now))
     }
 
     /// How a call ended.
@@ -109,36 +117,36 @@ impl Gate {
             match news {
                 News::Throttled(pause) => limit.throttled(pause, now),
                 News::Answered => limit.succeeded(now),
-                News::Unavailable | News::Dropped => {}
+                News::Unavailable(_) | News::Dropped => {}
             }
         }
         let breaker = self.endpoints.at(ticket.endpoint).breaker.as_mut()?;
-        breaker.end(ticket.probe, ticket.began, news, now)
+        breaker.end(&ticket.call, news, now)
     }
 
     /// How much longer to wait for the answer to a call; None: give it up as [`News::Unavailable`].
     pub fn patience(&mut self, ticket: &Ticket, now: Instant) -> Option<Duration> {
         match &self.endpoints.at(ticket.endpoint).breaker {
-            Some(breaker) => breaker.patience(ticket.probe, ticket.began, now),
+            Some(breaker) => breaker.patience(&ticket.call, now),
             None => Some(Duration::MAX),
         }
     }
 
-    fn ticket(&mut self, endpoint: Key, project: Option<Key>, now: Instant) -> Ticket {
+    fn ticket(&mut self, endpoint: Key, project: Option<Key>, retry: bool, now: Instant) -> Ticket {
         let policy = self.policy;
         let endpoint = self.endpoints.seat(endpoint, now, || Endpoint::new(&policy, now));
         let project = project
             .zip(policy.project)
             .map(|(project, limit)| self.projects.seat(project, now, || Some(RateLimit::new(limit, now))));
-        Ticket { endpoint, project, probe: false, began: now }
+        Ticket { endpoint, project, call: Call { probe: false, retry, began: now } }
     }
 
     fn begin(&mut self, ticket: Ticket) -> Admission {
         for limit in self.limits(&ticket) {
-            limit.take(ticket.began);
+            limit.take(ticket.call.began);
         }
         if let Some(breaker) = &mut self.endpoints.at(ticket.endpoint).breaker {
-            breaker.begin(ticket.probe);
+            breaker.begin(&ticket.call);
         }
         Admission::Go(ticket)
     }

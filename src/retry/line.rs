@@ -19,4 +19,9 @@ impl Line {
         self.next = Some(place + spacing);
         Some(place)
     }
+
+    /// When the line ends. None: nobody was ever given a place.
+    pub(super) const fn end(&self) -> Option<Instant> {
+        self.next
+    }
 }

@@ -3,6 +3,7 @@
 mod backoff;
 mod breaker;
 mod crowd;
+mod evidence;
 mod gate;
 mod key;
 mod line;

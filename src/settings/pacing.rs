@@ -76,7 +76,7 @@ pub struct RateLimit {
 pub struct Breaker {
     /// Whether there is one for each endpoint.
     pub enabled: bool,
-    /// Calls in a row that must fail for it to open.
+    /// Different operations in a row whose calls must fail for it to open.
     pub failures: u32,
     /// From the beginning of one probe to that of the next.
     pub probe_interval: Span,
@@ -100,6 +100,7 @@ impl Settings {
                 failures: breaker.failures,
                 probe_interval: *breaker.probe_interval,
                 silence: *breaker.silence,
+                retries: u32::from(self.amqp.prefetch / 2).max(1),
             }),
             endpoint: limit.policy(limit.per_second, limit.burst),
             project: limit.policy(limit.project_per_second, limit.project_burst),

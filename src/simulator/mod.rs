@@ -57,7 +57,7 @@
 //! | `DELETE /control/operations` | forgets all operations, scripts and counts |
 //! | `GET /control/calls?id=…` | the calls for an operation (an id, or a full name where the id is not unique); zeros for an unknown one |
 //! | `GET /control/stats` | totals |
-//! | `PUT /control/weather` | what all calls meet: any of `status`, `html`, `retry_after` (seconds), `hang`, `cut`, `share` (0 to 1 of the calls), `latency` ("50ms"); with `location` only calls for that location, which then go by this alone; `{}` clears |
+//! | `PUT /control/weather` | what all calls meet: any of `status`, `html`, `retry_after` (seconds), `hang`, `cut`, `share` (0 to 1 of the calls), `latency` ("50ms"); with `location` only calls for that location, which then go by this alone; with `operations` only those whose ids begin so; `{}` clears |
 //! | `PUT /control/token` | `{"token":"…"}`: the bearer token that calls must carry from now on; `null`: any or none |
 //!
 //! Times are milliseconds since the Unix epoch. A call is `too_early` if it came before a wait that an earlier answer for the

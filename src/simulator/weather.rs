@@ -18,6 +18,7 @@ pub(super) struct Forecast {
     share: Option<f64>,
     latency: Option<String>,
     location: Option<String>,
+    operations: Option<String>,
 }
 
 /// Why a forecast cannot be.
@@ -38,12 +39,14 @@ pub(super) enum InvalidForecast {
 }
 
 /// What calls meet before any script is asked.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Weather {
     fault: Option<Fault>,
     /// The share of calls that meet the fault, from 0 to 1.
     share: f64,
     latency: Duration,
+    /// Only operations whose id begins like this meet it.
+    operations: String,
 }
 
 /// The weather of all calls, and of locations that have their own.
@@ -61,24 +64,26 @@ impl Skies {
         Self { everywhere: None, places: Vec::new(), dice: seed }
     }
 
-    /// What a call for this location meets: a fault, and how much later it is answered.
-    pub(super) fn meet(&mut self, location: Option<&str>) -> (Option<Fault>, Duration) {
+    /// What a call for this operation of this location meets: a fault, and how much later it is answered.
+    pub(super) fn meet(&mut self, location: Option<&str>, operation: &str) -> (Option<Fault>, Duration) {
         let local = location.and_then(|location| self.places.iter().find(|(place, _)| place == location));
-        let Some(weather) = local.map(|(_, weather)| *weather).or(self.everywhere) else {
+        let weather = local.map(|(_, weather)| weather).or(self.everywhere.as_ref());
+        let Some(weather) = weather.filter(|weather| operation.starts_with(&weather.operations)) else {
             return (None, Duration::ZERO);
         };
-        let met = weather.share >= 1.0 || weather.fault.is_some() && self.roll() < weather.share;
-        (weather.fault.filter(|_| met), weather.latency)
+        let (fault, share, latency) = (weather.fault, weather.share, weather.latency);
+        let met = share >= 1.0 || fault.is_some() && self.roll() < share;
+        (fault.filter(|_| met), latency)
     }
 
     /// Sets, changes or clears the weather.
     pub(super) fn set(&mut self, forecast: Forecast) -> Result<(), InvalidForecast> {
         let weather = forecast.weather()?;
         let Some(location) = forecast.location else {
-            self.everywhere = weather;
             if weather.is_none() {
                 self.places.clear();
             }
+            self.everywhere = weather;
             return Ok(());
         };
         self.places.retain(|(place, _)| *place != location);
@@ -111,7 +116,8 @@ impl Forecast {
             Some(text) => read_delay(text).ok_or(InvalidForecast::Latency)?,
         };
         let fault = self.fault()?;
-        Ok((fault.is_some() || !latency.is_zero()).then_some(Weather { fault, share, latency }))
+        let operations = self.operations.clone().unwrap_or_default();
+        Ok((fault.is_some() || !latency.is_zero()).then_some(Weather { fault, share, latency, operations }))
     }
 
     fn fault(&self) -> Result<Option<Fault>, InvalidForecast> {
@@ -156,26 +162,33 @@ mod tests {
     #[test]
     fn a_location_s_own_weather_comes_before_the_general_one() {
         let mut skies = skies(&[r#"{"status":503}"#, r#"{"status":404,"html":true,"location":"us-east1"}"#]);
-        assert_eq!(skies.meet(None).0, Some(Fault::Code(Code::Unavailable)));
-        assert_eq!(skies.meet(Some("global")).0, Some(Fault::Code(Code::Unavailable)));
-        assert_eq!(skies.meet(Some("us-east1")).0, Some(Fault::Html(404)));
+        assert_eq!(skies.meet(None, "o").0, Some(Fault::Code(Code::Unavailable)));
+        assert_eq!(skies.meet(Some("global"), "o").0, Some(Fault::Code(Code::Unavailable)));
+        assert_eq!(skies.meet(Some("us-east1"), "o").0, Some(Fault::Html(404)));
         skies.set(serde_json::from_str(r#"{"location":"us-east1"}"#).expect("a forecast")).expect("possible");
-        assert_eq!(skies.meet(Some("us-east1")).0, Some(Fault::Code(Code::Unavailable)));
+        assert_eq!(skies.meet(Some("us-east1"), "o").0, Some(Fault::Code(Code::Unavailable)));
+    }
+
+    #[test]
+    fn the_weather_can_be_that_of_some_operations_only() {
+        let mut skies = skies(&[r#"{"hang":true,"operations":"never-"}"#]);
+        assert_eq!(skies.meet(None, "never-1").0, Some(Fault::Hang));
+        assert_eq!(skies.meet(None, "cancels-1").0, None);
     }
 
     #[test]
     fn an_empty_forecast_clears_all_weather() {
         let mut skies = skies(&[r#"{"hang":true,"location":"us-east1"}"#, r#"{"cut":true,"latency":"5ms"}"#]);
-        assert_eq!(skies.meet(None), (Some(Fault::Cut), Duration::from_millis(5)));
+        assert_eq!(skies.meet(None, "o"), (Some(Fault::Cut), Duration::from_millis(5)));
         skies.set(Forecast::default()).expect("possible");
-        assert_eq!(skies.meet(Some("us-east1")), (None, Duration::ZERO));
+        assert_eq!(skies.meet(Some("us-east1"), "o"), (None, Duration::ZERO));
     }
 
     #[test]
     fn a_share_of_the_calls_meets_the_fault_and_the_seed_says_which() {
         let met = || {
             let mut skies = skies(&[r#"{"status":502,"share":0.25}"#]);
-            (0..1000).map(|_| skies.meet(None).0.is_some()).collect::<Vec<bool>>()
+            (0..1000).map(|_| skies.meet(None, "o").0.is_some()).collect::<Vec<bool>>()
         };
         let count = met().into_iter().filter(|met| *met).count();
         assert!((200..300).contains(&count), "{count}");

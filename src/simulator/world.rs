@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::google_error::Code;
 use super::operation::{Answer, Method, Operation, Record};
 use super::store::{Listed, Store};
-use super::target::Resource;
+use super::target::{Resource, last_segment};
 use super::weather::Skies;
 
 /// All that the simulator knows. Whatever it decides, it decides here, without I/O; the time is an argument.
@@ -149,7 +149,7 @@ impl World {
 
     /// The weather first, then the token: what refuses a call before any operation is asked.
     fn gate(&mut self, resource: &Resource<'_>, notes: &Notes<'_>) -> (Option<Fault>, Duration) {
-        let (fault, latency) = self.skies.meet(resource.location());
+        let (fault, latency) = self.skies.meet(resource.location(), last_segment(&resource.name));
         let stranger = self.token.as_deref().is_some_and(|token| notes.bearer() != Some(token));
         (fault.or(stranger.then_some(Fault::Code(Code::Unauthenticated))), latency)
     }

@@ -58,9 +58,16 @@ impl Gatekeeper {
 }
 
 impl<'a> Caller<'a> {
-    /// Leave to call now, or how long to wait before asking again.
-    pub(super) fn ask(&self) -> Result<Pass<'a>, Pause> {
-        self.admitted(|gate, endpoint, project, now| gate.admit(endpoint, project, now, dice()))
+    /// Leave to call now, or how long to wait before asking again. It is a `retry` if the operation's last call found the
+    /// endpoint unavailable.
+    pub(super) fn ask(&self, retry: bool) -> Result<Pass<'a>, Pause> {
+        self.admitted(|gate, endpoint, project, now| gate.admit(endpoint, project, retry, now, dice()))
+    }
+
+    /// How long to wait after a call that tried the endpoint in vain: behind all others.
+    pub(super) fn wait_behind(&self) -> Pause {
+        let wait = self.before.map(|(gate, endpoint, _)| lock(gate).wait_behind(endpoint, Instant::now().into_std()));
+        Pause { wait: wait.unwrap_or_default(), cause: Cause::Outage }
     }
 
     /// Leave to call now, whatever others may be waiting for: the deadline has come.
@@ -100,7 +107,8 @@ impl Pass<'_> {
                 break reply;
             }
         };
-        self.tell(news(&reply), Some(&reply));
+        let news = news(&reply, self.name);
+        self.tell(news, Some(&reply));
         reply
     }
 
@@ -136,16 +144,18 @@ fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
     gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn news(reply: &Reply) -> News {
+fn news(reply: &Reply, operation: &OperationName) -> News {
     match reply {
-        Reply::Failure(Failure { kind: FailureKind::Unavailable, .. }) => News::Unavailable,
+        Reply::Failure(Failure { kind: FailureKind::Unavailable, .. }) => {
+            News::Unavailable(Key::of(operation.as_str()))
+        }
         Reply::Failure(Failure { kind: FailureKind::RateLimited, retry_after, .. }) => News::Throttled(*retry_after),
         _ => News::Answered,
     }
 }
 
 fn given_up(after: Duration) -> Reply {
-    let message = format!("no answer within {:.1} s, as to no other call (breaker.silence)", after.as_secs_f64());
+    let message = format!("no answer within {:.1} s (breaker.silence)", after.as_secs_f64());
     let error = ErrorDetail { message, ..ErrorDetail::default() };
     Reply::Failure(Failure { kind: FailureKind::Unavailable, error, retry_after: None })
 }

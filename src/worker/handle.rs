@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -81,8 +82,9 @@ impl<O: Operations> Handler<O> {
             Source::Requests => self.inline_wait,
             Source::Followups => self.ladder.shortest().ttl(),
         };
+        let since = Instant::now();
         let patience =
-            Limited { left: hold, longest_step, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
+            Limited { since, hold, longest_step, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
         let Self { operations, gatekeeper, policy, clock, .. } = self;
         match pursue(operations, gatekeeper, &request.name, progress, policy, patience, *clock).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),

@@ -35,6 +35,9 @@ pub trait Patience: Send {
 
     /// Waits, or answers that the patience has ended.
     fn hold(&mut self, pause: Pause) -> impl Future<Output = Result<(), Self::End>> + Send;
+
+    /// Whether another call may follow the last without a wait, or the patience has ended: calls take their time, too.
+    fn call_again(&self) -> Result<(), Self::End>;
 }
 
 /// Waits as long as it takes.
@@ -48,13 +51,20 @@ impl Patience for Unlimited {
         tokio::time::sleep(pause.wait).await;
         Ok(())
     }
+
+    fn call_again(&self) -> Result<(), Infallible> {
+        Ok(())
+    }
 }
 
-/// A delivery's: it is held for a time in all, and only while fewer than so many deliveries are held.
+/// A delivery's: it is held for a time in all, calls and waits, and waits only while fewer than so many deliveries do.
+/// Nothing waits here for a circuit breaker: that can take long, and the broker has the room.
 #[derive(Debug)]
 pub(super) struct Limited {
-    /// What is left of the time.
-    pub(super) left: Duration,
+    /// When it began.
+    pub(super) since: Instant,
+    /// No wait ends, and no call but the first begins, later than this after it.
+    pub(super) hold: Duration,
     /// Of the waits between an operation's calls, none longer than this is held.
     pub(super) longest_step: Duration,
     /// The places for deliveries that are held.
@@ -68,12 +78,15 @@ impl Patience for Limited {
 
     /// Ends when the wait is too long, no place is free, or the worker is to stop.
     async fn hold(&mut self, pause: Pause) -> Result<(), Pause> {
-        let too_long = pause.wait > self.left || (pause.cause == Cause::Step && pause.wait > self.longest_step);
-        if too_long || self.stop.is_cancelled() {
+        let too_long = match pause.cause {
+            Cause::Outage => true,
+            Cause::Step => pause.wait > self.longest_step,
+            Cause::Turn | Cause::Rest => false,
+        };
+        if too_long || self.since.elapsed() + pause.wait > self.hold || self.stop.is_cancelled() {
             return Err(pause);
         }
         let Ok(_slot) = self.slots.try_acquire() else { return Err(pause) };
-        self.left -= pause.wait;
         let end = Instant::now() + pause.wait;
         tokio::select! {
             biased;
@@ -83,7 +96,17 @@ impl Patience for Limited {
             () = tokio::time::sleep_until(end) => Ok(()),
         }
     }
+
+    fn call_again(&self) -> Result<(), Pause> {
+        if self.since.elapsed() <= self.hold.max(LEAST_HOLD) {
+            return Ok(());
+        }
+        Err(Pause { wait: Duration::ZERO, cause: Cause::Rest })
+    }
 }
+
+/// A cancel and the get after it go together, as long as they are as quick as they should be, also where nothing is held.
+const LEAST_HOLD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -92,8 +115,8 @@ mod tests {
     fn limited(seconds: u64, slots: usize) -> (Limited, CancellationToken) {
         let stop = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(slots));
-        let left = Duration::from_secs(seconds);
-        (Limited { left, longest_step: left, slots, stop: stop.clone() }, stop)
+        let hold = Duration::from_secs(seconds);
+        (Limited { since: Instant::now(), hold, longest_step: hold, slots, stop: stop.clone() }, stop)
     }
 
     const fn pause(seconds: u64) -> Pause {
@@ -106,6 +129,29 @@ mod tests {
         assert_eq!(patience.hold(pause(3)).await, Ok(()));
         assert_eq!(patience.hold(pause(3)).await, Err(pause(3)));
         assert_eq!(patience.hold(pause(2)).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_calls_counts_as_held() {
+        let (mut patience, _stop) = limited(5, 1);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(patience.call_again(), Ok(()));
+        assert_eq!(patience.hold(pause(3)).await, Err(pause(3)));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(patience.call_again(), Err(Pause { wait: Duration::ZERO, cause: Cause::Rest }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_held_for_a_circuit_breaker() {
+        let (mut patience, _stop) = limited(5, 1);
+        let pause = Pause { cause: Cause::Outage, ..pause(1) };
+        assert_eq!(patience.hold(pause).await, Err(pause));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_is_held_a_quick_get_follows_its_cancel_all_the_same() {
+        let (patience, _stop) = limited(0, 1);
+        assert_eq!(patience.call_again(), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

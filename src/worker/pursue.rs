@@ -23,45 +23,56 @@ pub async fn pursue<O: Operations, P: Patience>(
     let mut step = resume(&mut progress);
     // A wait that is left at the very beginning is the rest of one that was parked.
     let mut cause = Cause::Rest;
+    let mut called = false;
     loop {
-        let pass = match step {
-            Step::Cancel | Step::Get => leave(&caller, &progress, clock),
-            Step::Wait(wait) => Err(Pause { wait, cause }),
+        let pause = match step {
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
-        };
-        cause = Cause::Step;
-        let pass = match pass {
-            Ok(pass) => pass,
-            Err(pause) => {
-                if let Err(end) = patience.hold(pause).await {
+            Step::Wait(wait) => Pause { wait, cause },
+            Step::Cancel | Step::Get => {
+                if called && let Err(end) = patience.call_again() {
                     return (progress, Err(end));
                 }
-                step = resume(&mut progress);
-                continue;
+                match leave(&caller, &progress, clock) {
+                    Err(pause) => pause,
+                    Ok(pass) => {
+                        let probe = pass.is_probe();
+                        let reply = match step {
+                            Step::Cancel => pass.call(operations.cancel(name)).await,
+                            _ => pass.call(operations.get(name)).await,
+                        };
+                        let tried_in_vain = probe && is_outage(&reply);
+                        (progress, step) = next_step(progress, reply, clock.now(), dice(), policy);
+                        (called, cause) = (true, Cause::Step);
+                        if !(tried_in_vain && matches!(step, Step::Wait(_))) {
+                            continue;
+                        }
+                        // What the breaker waits for, this operation need not wait for as well: but others try next.
+                        let behind = caller.wait_behind();
+                        Pause { wait: behind.wait.min(time_left(&progress, clock)), ..behind }
+                    }
+                }
             }
         };
-        let probe = pass.is_probe();
-        let reply = match step {
-            Step::Cancel => pass.call(operations.cancel(name)).await,
-            _ => pass.call(operations.get(name)).await,
-        };
-        let still_out = probe && is_outage(&reply);
-        let failures = progress.failures;
-        (progress, step) = next_step(progress, reply, clock.now(), dice(), policy);
-        if still_out && matches!(step, Step::Wait(_)) {
-            // What the breaker waits for, this operation need not wait for as well: the next probe may be its own.
-            progress.failures = failures;
-            step = resume(&mut progress);
+        if let Err(end) = patience.hold(pause).await {
+            return (progress, Err(end));
         }
+        cause = Cause::Step;
+        step = resume(&mut progress);
     }
 }
 
 /// Leave to make the next call, or how long to wait for it: not beyond the deadline.
 fn leave<'a>(caller: &Caller<'a>, progress: &Progress, clock: Clock) -> Result<Pass<'a>, Pause> {
-    caller.ask().or_else(|pause| {
-        let left = Duration::try_from(progress.deadline - clock.now()).unwrap_or_default();
+    // What failed before, and was not answered since, may be why it fails.
+    let retry = progress.failures > 0;
+    caller.ask(retry).or_else(|pause| {
+        let left = time_left(progress, clock);
         if left.is_zero() { caller.insist() } else { Err(Pause { wait: pause.wait.min(left), ..pause }) }
     })
+}
+
+fn time_left(progress: &Progress, clock: Clock) -> Duration {
+    Duration::try_from(progress.deadline - clock.now()).unwrap_or_default()
 }
 
 /// Whether the endpoint is unavailable and does not itself say for how long.

@@ -25,6 +25,7 @@ mod credentials;
 mod decision_table;
 mod endpoints;
 mod endurance;
+mod hanging_operations;
 mod harness;
 mod hostile_names;
 mod hostile_servers;

@@ -108,19 +108,23 @@ pub struct Scene {
 
 impl Scene {
     pub async fn start(broken: &Api, sound: &Api, settings: &str) -> Self {
+        Self::start_on(Broker::shared(), broken, sound, settings).await
+    }
+
+    pub async fn start_on(broker: &Broker, broken: &Api, sound: &Api, settings: &str) -> Self {
         let prefix = Broker::unique_prefix();
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         write!(
             file,
             "[amqp]\nuri = {:?}\ntopology.prefix = {prefix:?}\n[api.endpoints]\n{BROKEN} = {:?}\n{SOUND} = {:?}\n{settings}",
-            Broker::shared().uri(),
+            broker.uri(),
             broken.url(),
             sound.url(),
         )
         .unwrap();
         let worker = Process::worker(&["run", "--config", file.path().to_str().unwrap()], &[]);
         worker.line_with("consuming", Duration::from_secs(30)).await;
-        let amqp = Amqp::connect(Broker::shared().uri()).await;
+        let amqp = Amqp::connect(broker.uri()).await;
         let events = listen(&amqp, &prefix).await;
         Self { worker, prefix, amqp, events, early: HashMap::new(), _settings: file }
     }
