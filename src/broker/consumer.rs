@@ -19,6 +19,8 @@ pub(super) struct Intake {
     starts: u32,
     /// Which consumer is looked at first: the one after the one that delivered last.
     turn: usize,
+    /// The queue whose consumer the broker has cancelled.
+    cancelled: Option<String>,
     over: Over,
 }
 
@@ -34,7 +36,16 @@ impl Intake {
             (Source::Requests, names.requests.queue.name.clone()),
             (Source::Followups, names.followups.queue.name.clone()),
         ];
-        Self { channel, worker: worker.to_owned(), queues, consumers: Vec::new(), starts: 0, turn: 0, over }
+        Self {
+            channel,
+            worker: worker.to_owned(),
+            queues,
+            consumers: Vec::new(),
+            starts: 0,
+            turn: 0,
+            cancelled: None,
+            over,
+        }
     }
 
     /// Starts a consumer for each queue.
@@ -52,6 +63,7 @@ impl Intake {
             consumers.push(Live { consumer, source: *source, queue: queue.clone() });
         }
         self.consumers = consumers;
+        self.cancelled = None;
         Ok(())
     }
 
@@ -82,8 +94,12 @@ impl Intake {
         Ok(left)
     }
 
-    /// The next delivery, from both queues in turn.
+    /// The next delivery, from both queues in turn. Once the broker has cancelled a consumer there is none: that is the answer
+    /// then, again and again, while everything else goes on.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery, BrokerError>> {
+        if let Some(queue) = &self.cancelled {
+            return Poll::Ready(Err(BrokerError::ConsumerCancelled { queue: queue.clone() }));
+        }
         let count = self.consumers.len();
         for offset in 0..count {
             let index = (self.turn + offset) % count;
@@ -99,8 +115,9 @@ impl Intake {
                 }
                 // On a live channel: the broker cancelled this consumer alone, and nothing else tells of it.
                 Poll::Ready(None) if self.channel.status().connected() => {
-                    let cause = BrokerError::ConsumerCancelled { queue: live.queue.clone() };
-                    return Poll::Ready(Err(self.over.end(cause)));
+                    let Live { queue, .. } = self.consumers.remove(index);
+                    self.cancelled = Some(queue.clone());
+                    return Poll::Ready(Err(BrokerError::ConsumerCancelled { queue }));
                 }
                 Poll::Ready(None) => {
                     let cause = BrokerError::Lost { role: Role::Consume, problem: "it was closed".to_owned() };

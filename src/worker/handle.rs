@@ -76,6 +76,27 @@ impl<O: Operations> Handler<O> {
         }
     }
 
+    /// What becomes of a delivery that is in no queue any more and takes too long: it waits in one. Made as if it had just
+    /// come; what was learnt of its operation since then will be learnt again.
+    pub(super) fn set_aside(&self, delivery: &impl Delivery) -> Disposition {
+        let envelope = delivery.envelope();
+        let pause = Pause { wait: self.ladder.shortest().ttl(), cause: Cause::Rest };
+        match delivery.source() {
+            Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
+                Ok(request) => {
+                    let first_seen = self.clock.now();
+                    let deadline = request.deadline_from(first_seen, self.default_timeout);
+                    self.park(request, Progress::new(first_seen, deadline), pause, Source::Requests)
+                }
+                Err(unusable) => self.refuse_request(&unusable),
+            },
+            Source::Followups => match FollowUp::read(&envelope) {
+                Ok(FollowUp { request, progress }) => self.park(request, progress, pause, Source::Followups),
+                Err(unreadable) => self.refuse_follow_up(&unreadable),
+            },
+        }
+    }
+
     async fn pursue(&self, request: CancelRequest, progress: Progress, source: Source, hold: Duration) -> Disposition {
         // What has been parked once waits in the broker from then on, but for what no wait queue is short enough for.
         let longest_step = match source {

@@ -6,6 +6,7 @@
 //!
 //! - [`run`] builds sessions for ever, one after the other, until it is told to stop.
 //! - `session` takes deliveries of one session and has each handled and settled in a task of its own.
+//! - `in_hand` finishes what it holds when the queue that it came from is gone.
 //! - `handle` decides what becomes of a delivery; it talks to the Operations API, never to the broker.
 //! - `settle` does it; nothing else publishes or acknowledges.
 //! - [`Gatekeeper`] lets calls through: circuit breaker and rate limit.
@@ -18,6 +19,7 @@ mod counters;
 mod disposition;
 mod gatekeeper;
 mod handle;
+mod in_hand;
 mod patience;
 mod pursue;
 mod run;

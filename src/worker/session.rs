@@ -1,12 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::Id;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::broker_link::{Delivery as _, Session};
 use super::handle::Handler;
+use super::in_hand::{Fault, LINGER, Tasks, finish_in_hand, task_ended};
 use super::settle::Settler;
 use crate::broker::{BrokerError, Source};
 use crate::operations_api::Operations;
@@ -37,19 +39,6 @@ const ALONE: Duration = Duration::from_secs(3);
 /// How long a session goes on with what has not come suspiciously often, one at a time.
 const CAREFUL: Duration = Duration::from_secs(30);
 
-/// From the last acknowledgement to the end of the connection.
-const LINGER: Duration = Duration::from_millis(200);
-
-/// What ends a session.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("{0}")]
-    Broker(#[from] BrokerError),
-    /// A bug. The delivery that met it would stay unacknowledged, so the session ends and the broker counts it.
-    #[error("a task panicked: {0}")]
-    Panicked(JoinError),
-}
-
 /// What a session keeps to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -58,14 +47,18 @@ pub(super) struct Limits {
     suspicious: u32,
     /// From the stop to the end.
     grace: Duration,
+    /// For what is in hand when its queue is gone: a wait and a call.
+    last_call: Duration,
 }
 
 impl Limits {
     pub(super) fn new(settings: &Settings) -> Self {
+        let grace = *settings.worker.shutdown_grace;
         Self {
             prefetch: settings.amqp.prefetch,
             suspicious: (settings.amqp.topology.delivery_limit / 4).max(1),
-            grace: *settings.worker.shutdown_grace,
+            grace,
+            last_call: grace.min(settings.worker.inline_wait.saturating_add(*settings.api.call_timeout)),
         }
     }
 }
@@ -82,8 +75,11 @@ pub(super) async fn work<O: Operations, S: Session>(
 ) -> SessionEnd {
     let publisher = session.publisher();
     let mut tasks = Tasks::new();
-    let one =
-        |delivery, alone| process::<O, S>(Arc::clone(handler), Arc::clone(settler), publisher.clone(), delivery, alone);
+    let hurry = CancellationToken::new();
+    let one = |delivery, alone| {
+        let (handler, settler, hurry) = (Arc::clone(handler), Arc::clone(settler), hurry.clone());
+        process::<O, S>(handler, settler, publisher.clone(), delivery, alone, hurry)
+    };
     let start = async {
         let careful = lost_soon >= FLAPS;
         let heads = safe_mode(&session, limits, careful, &mut tasks, |delivery| one(delivery, true)).await?;
@@ -116,7 +112,14 @@ pub(super) async fn work<O: Operations, S: Session>(
                 Ok(delivery) => {
                     tasks.spawn(one(delivery, false));
                 }
-                Err(error) => return fault_end(tasks, session, error.into(), since.elapsed(), readiness).await,
+                Err(error) => {
+                    if matches!(error, BrokerError::ConsumerCancelled { .. }) {
+                        readiness.no_session(&error);
+                        let Limits { last_call, grace, .. } = *limits;
+                        finish_in_hand(&mut tasks, &mut session, last_call, grace, &hurry, &handler.stop).await;
+                    }
+                    return fault_end(tasks, session, error.into(), since.elapsed(), readiness).await;
+                }
             },
         }
     }
@@ -182,27 +185,27 @@ async fn ended(tasks: &mut Tasks, task: Id) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Handles a delivery and settles it; when in a hurry, puts it aside instead.
 async fn process<O: Operations, S: Session>(
     handler: Arc<Handler<O>>,
     settler: Arc<Settler>,
     publisher: S::Publisher,
     delivery: S::Delivery,
     alone: bool,
+    hurry: CancellationToken,
 ) -> Result<(), BrokerError> {
-    let disposition = handler.handle(&delivery, alone).await;
-    settler.settle(&publisher, delivery, disposition, &handler.counters).await
-}
-
-/// One for each delivery in hand.
-type Tasks = JoinSet<Result<(), BrokerError>>;
-
-type Ended = Result<Result<(), BrokerError>, JoinError>;
-
-fn task_ended(ended: Ended) -> Result<(), Fault> {
-    match ended {
-        Ok(result) => result.map_err(Fault::Broker),
-        Err(error) => Err(Fault::Panicked(error)),
-    }
+    let finish = async {
+        let disposition = handler.handle(&delivery, alone).await;
+        settler.publish_all(&publisher, &delivery, disposition, &handler.counters).await
+    };
+    let settled = tokio::select! {
+        biased;
+        () = hurry.cancelled() => {
+            settler.publish_all(&publisher, &delivery, handler.set_aside(&delivery), &handler.counters).await
+        }
+        settled = finish => settled,
+    };
+    settler.acknowledge(&publisher, delivery, settled?).await
 }
 
 /// Nothing of a dead session is finished: its deliveries come again, and work on them now would be work done twice.

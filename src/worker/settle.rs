@@ -21,50 +21,80 @@ pub(super) struct Settler {
     readiness: Arc<Readiness>,
 }
 
+/// A delivery of which everything is published, and that remains to be acknowledged.
+#[derive(Debug)]
+#[must_use = "the delivery is not acknowledged yet"]
+pub(super) enum Settled<Proof> {
+    /// It is safe, and the answer goes to the requester as well.
+    Published { proof: Proof, reply: Option<Box<Answer>> },
+    /// To be given back: nothing was published.
+    Requeue,
+}
+
 impl Settler {
     pub(super) const fn new(retry: Intervals, readiness: Arc<Readiness>) -> Self {
         Self { retry, readiness }
     }
 
+    /// Publishes what came of a delivery. Can be dropped, and something else be published for it instead.
+    ///
     /// # Errors
     /// The session is over. The delivery was not acknowledged and will come again.
-    pub(super) async fn settle<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery>(
+    pub(super) async fn publish_all<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery>(
         &self,
         publisher: &P,
-        delivery: D,
+        delivery: &D,
         disposition: Disposition,
         counters: &Counters,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Settled<D::Proof>, BrokerError> {
         let mut reply = None;
         let proof = match disposition {
-            Disposition::Requeue => return delivery.requeue().await,
+            Disposition::Requeue => return Ok(Settled::Requeue),
             Disposition::Park { follow_up, level } => {
                 let proof = self.publish(publisher, &Target::Wait(level), &follow_up).await?;
                 counters.parked.fetch_add(1, Relaxed);
                 proof
             }
             Disposition::Finish(answer) => {
-                let proof = self.answer(publisher, &delivery, &answer).await?;
+                let proof = self.answer(publisher, delivery, &answer).await?;
                 counters.finished(answer.outcome);
                 reply = Some(answer);
                 proof
             }
             Disposition::DeadLetter { note, answer } => {
                 if let Some(answer) = answer {
-                    let _event_first = self.answer(publisher, &delivery, &answer).await?;
+                    let _event_first = self.answer(publisher, delivery, &answer).await?;
                     reply = Some(answer);
                 }
                 let headers = note.headers();
-                let proof = self.insist(|| publisher.dead_letter(&delivery, headers.clone())).await?;
+                let proof = self.insist(|| publisher.dead_letter(delivery, headers.clone())).await?;
                 counters.unusable.fetch_add(1, Relaxed);
                 proof
             }
         };
-        delivery.ack(proof).await?;
-        if let Some(answer) = reply {
-            copy_to_requester(publisher, *answer).await;
+        Ok(Settled::Published { proof, reply })
+    }
+
+    /// Acknowledges a delivery, or gives it back.
+    ///
+    /// # Errors
+    /// As for [`publish_all`](Self::publish_all).
+    pub(super) async fn acknowledge<P: Publisher, D: Delivery>(
+        &self,
+        publisher: &P,
+        delivery: D,
+        settled: Settled<D::Proof>,
+    ) -> Result<(), BrokerError> {
+        match settled {
+            Settled::Requeue => delivery.requeue().await,
+            Settled::Published { proof, reply } => {
+                delivery.ack(proof).await?;
+                if let Some(answer) = reply {
+                    copy_to_requester(publisher, *answer).await;
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// The event, and the copy in the dead queue if one is kept.

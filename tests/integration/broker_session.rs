@@ -116,7 +116,7 @@ async fn a_server_that_speaks_something_else_is_no_broker() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_ends_the_session_by_name() {
+async fn a_deleted_queue_ends_consuming_by_name_and_not_publishing() {
     let (mut session, prefix) = session(&[]).await;
     session.consume(10).await.unwrap();
     let plain = Amqp::connect(Broker::shared().uri()).await;
@@ -126,8 +126,11 @@ async fn a_deleted_queue_ends_the_session_by_name() {
     let error = soon(session.next()).await.unwrap_err();
 
     assert_eq!(error, BrokerError::ConsumerCancelled { queue });
-    assert_eq!(session.over().cause(), Some(error));
-    assert!(session.over().token().is_cancelled());
+    // What is in hand can be finished.
+    assert_eq!(soon(session.next()).await.unwrap_err(), error);
+    assert_eq!(session.over().cause(), None);
+    drop(session.publisher().publish(&Target::Request, message("m")).await.unwrap());
+    soon(session.close()).await;
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ impl Broker for SimulatedBroker {
         let session = SessionState {
             worker: self.worker,
             unacknowledged: Default::default(),
+            orphans: Default::default(),
+            cancelled: None,
+            doomed: false,
             prefetch: None,
             over: over.clone(),
         };
@@ -94,6 +97,18 @@ impl SimulatedSession {
         Ok(Some(SimulatedDelivery { session: self.clone(), tag, source, message }))
     }
 
+    /// A queue may be gone, and its consumer with it.
+    fn check_queues(&self) -> Result<(), BrokerError> {
+        let mut state = self.world.state();
+        let source = if state.dice.bool() { Source::Requests } else { Source::Followups };
+        state.delete_queue(source);
+        if let Some((source, told)) = state.sessions.get_mut(&self.id).and_then(|session| session.cancelled.as_mut()) {
+            *told = true;
+            return Err(BrokerError::ConsumerCancelled { queue: source.to_string() });
+        }
+        Ok(())
+    }
+
     fn has_room(&self, source: Source) -> bool {
         let state = self.world.state();
         let Some(session) = state.sessions.get(&self.id) else { return false };
@@ -134,6 +149,9 @@ impl SimulatedSession {
             (state.strikes("confirm lost", 0.01), state.strikes("confirm late", 0.02).then(|| state.dice.u64(..5000)))
         };
         if never {
+            if let Some(session) = self.world.state().sessions.get_mut(&self.id) {
+                session.doomed = true;
+            }
             sleep(Duration::from_secs(30)).await;
             self.world.state().end_session(self.id);
             self.world.tell();
@@ -172,6 +190,7 @@ impl Session for SimulatedSession {
         loop {
             let changed = self.world.changed();
             self.alive()?;
+            self.check_queues()?;
             let followups_first = self.world.state().dice.bool();
             let order = if followups_first { [1, 0] } else { [0, 1] };
             for source in order.map(|index| Source::ALL[index]) {
@@ -199,7 +218,7 @@ impl Session for SimulatedSession {
 
     async fn close(self) {
         let _ = self.edge("close").await;
-        self.world.state().end_session(self.id);
+        self.world.state().close_session(self.id);
         self.world.tell();
     }
 }
@@ -237,6 +256,7 @@ impl Delivery for SimulatedDelivery {
                 state.end_session(self.session.id);
             } else if let Some(session) = state.sessions.get_mut(&self.session.id) {
                 session.unacknowledged.remove(&self.tag);
+                session.orphans.remove(&self.tag);
             }
         }
         self.session.world.tell();
@@ -247,7 +267,10 @@ impl Delivery for SimulatedDelivery {
     async fn requeue(self) -> Result<(), BrokerError> {
         self.session.edge("requeue").await?;
         let mut state = self.session.world.state();
-        let held = state.sessions.get_mut(&self.session.id).and_then(|of| of.unacknowledged.remove(&self.tag));
+        let held = state
+            .sessions
+            .get_mut(&self.session.id)
+            .and_then(|of| of.unacknowledged.remove(&self.tag).or_else(|| of.orphans.remove(&self.tag)));
         if let Some((source, message)) = held {
             state.give_back(source, message);
         }

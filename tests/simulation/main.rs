@@ -2,7 +2,7 @@
 //!
 //! At every edge (each call, publish, confirm, ack, take, consume, open) the worker may crash or lose its session;
 //! confirms and acks get lost or come late, publishes are refused or returned, wait queues deliver twice, calls fail
-//! before or after their effect, workers are stopped and started. Then the faults cease, and the checker wants: for every
+//! before or after their effect, workers are stopped and started, queues are deleted. Then the faults cease, and the checker wants: for every
 //! request an answer, all under one id, true of the simulated operation; nothing else published or dead-lettered;
 //! empty queues.
 //!

@@ -64,6 +64,12 @@ pub struct Message {
 pub struct SessionState {
     pub worker: usize,
     pub unacknowledged: BTreeMap<u64, (Source, Message)>,
+    /// Unacknowledged as well, but of a queue that is gone: no end of the session brings them back.
+    pub orphans: BTreeMap<u64, (Source, Message)>,
+    /// The queue whose consumer is cancelled, and whether the worker has been told.
+    pub cancelled: Option<(Source, bool)>,
+    /// It will end because of a confirm that never comes.
+    pub doomed: bool,
     pub prefetch: Option<usize>,
     pub over: CancellationToken,
 }
@@ -206,12 +212,42 @@ impl State {
         ids.into_iter().for_each(|id| self.end_session(id));
     }
 
-    /// The connection is gone: what was not acknowledged goes back to where it was.
+    /// Somebody deletes a queue, which is there again at once. Only an empty one: what is in a queue that is deleted is nobody's
+    /// fault. What is in hand is the workers' to finish.
+    pub fn delete_queue(&mut self, source: Source) {
+        if !self.queue(source).is_empty() || !self.strikes("queue deleted", 0.01) {
+            return;
+        }
+        for session in self.sessions.values_mut() {
+            let (gone, kept) =
+                std::mem::take(&mut session.unacknowledged).into_iter().partition(|(_, (of, _))| *of == source);
+            session.unacknowledged = kept;
+            session.orphans.extend::<BTreeMap<_, _>>(gone);
+            if session.prefetch.is_some() {
+                session.cancelled = Some((source, false));
+            }
+        }
+    }
+
+    /// A worker ends its session itself. What it had in hand of a queue that it knows to be gone has to be finished by then.
+    pub fn close_session(&mut self, id: u64) {
+        if let Some(SessionState { orphans, cancelled: Some((source, true)), doomed: false, .. }) =
+            self.sessions.get(&id)
+            && !orphans.is_empty()
+        {
+            let problem = format!("{} deliveries of the deleted queue of {source} were dropped", orphans.len());
+            self.violations.push(problem);
+        }
+        self.end_session(id);
+    }
+
+    /// The connection is gone: what was not acknowledged goes back to where it was. So does, for this simulation's sake, what
+    /// was of a queue that is gone: two faults at once, which no worker can do anything about.
     pub fn end_session(&mut self, id: u64) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.note(format_args!("session {id} ends with {} unacknowledged", session.unacknowledged.len()));
         session.over.cancel();
-        for (_, (source, message)) in session.unacknowledged {
+        for (_, (source, message)) in session.unacknowledged.into_iter().chain(session.orphans) {
             self.give_back(source, message);
         }
     }
@@ -233,6 +269,6 @@ impl State {
         self.requests.is_empty()
             && self.followups.is_empty()
             && self.waiting.is_empty()
-            && self.sessions.values().all(|session| session.unacknowledged.is_empty())
+            && self.sessions.values().all(|session| session.unacknowledged.is_empty() && session.orphans.is_empty())
     }
 }
