@@ -23,6 +23,7 @@ Usage: deploy/rabbitmq.sh COMMAND
   kill DIR                             kill -9 of the node, as a power cut would
   restart DIR                          start it again: same ports, same data
   ctl DIR ARGUMENT…                    rabbitmqctl for that node
+  diagnostics DIR ARGUMENT…            rabbitmq-diagnostics for that node
   install                              install rabbitmq-server with apt where it is missing
   install --version 4.0                unpack RabbitMQ 4.0 from Debian trixie into a cache folder, once, beside
                                        whatever is installed; prints the folder for RABBITMQ_BIN (needs root)
@@ -103,6 +104,8 @@ install_version() {
   local cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/cancel-worker tree home said
   tree=$cache/rabbitmq-4.0
   [[ -e $tree ]] || unpack_trixie "$tree"
+  # A tree that was unpacked by an earlier version of this script has none.
+  [[ -e $tree/bin/rabbitmq-diagnostics ]] || ln -s rabbitmq-server "$tree/bin/rabbitmq-diagnostics"
   # It leaves a cookie in HOME.
   home=$(mktemp -d)
   said=$(HOME=$home "$tree/bin/rabbitmqctl" version 2>&1) || true
@@ -131,6 +134,7 @@ unpack_trixie() {
   done
   write_runner "$new/bin/rabbitmq-server"
   ln -s rabbitmq-server "$new/bin/rabbitmqctl"
+  ln -s rabbitmq-server "$new/bin/rabbitmq-diagnostics"
   ln -s rabbitmq-server "$new/bin/epmd"
   rm -rf "$new/debian" "$new/log"
   chmod 755 "$new"
@@ -551,14 +555,25 @@ kill_node() {
   fi
 }
 
-ctl() {
+# tool PROGRAM ARGUMENT…: becomes one of RabbitMQ's command line tools, for this node.
+tool() {
+  local program=$1
+  shift
   load
   node_is_up || fail "the node in $dir is not running: 'restart' starts it"
   if [[ $kind == docker ]]; then
-    exec docker exec "$container" rabbitmqctl --node rabbit@localhost "$@"
+    exec docker exec "$container" "$program" --node rabbit@localhost "$@"
   fi
   export_environment
-  exec "$bin/rabbitmqctl" --node "$nodename" "$@"
+  exec "$bin/$program" --node "$nodename" "$@"
+}
+
+ctl() {
+  tool rabbitmqctl "$@"
+}
+
+diagnostics() {
+  tool rabbitmq-diagnostics "$@"
 }
 
 # The owner is there for as long as this stays the same.
@@ -589,7 +604,7 @@ case $command in
     esac
     exit
     ;;
-  start | stop | kill | restart | ctl | watch) ;;
+  start | stop | kill | restart | ctl | diagnostics | watch) ;;
   -h | --help | help)
     usage
     exit

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use lapin::ErrorKind;
@@ -56,7 +57,8 @@ pub enum BrokerError {
     },
     /// There is no such vhost.
     #[error(
-        "there is no vhost {vhost:?} at {address}: create it with `rabbitmqctl add_vhost {vhost}`, or correct the path of amqp.uri (the vhost \"/\" is written %2f)"
+        "there is no vhost {vhost:?} at {address}: create it with `rabbitmqctl add_vhost {}`, or correct the path of amqp.uri (the vhost \"/\" is written %2f)",
+        for_shell(.vhost)
     )]
     VhostMissing {
         /// Without the password.
@@ -66,7 +68,9 @@ pub enum BrokerError {
     },
     /// The user has no permission at all on the vhost.
     #[error(
-        "user {user:?} may not use the vhost {vhost:?} at {address}: grant it with `rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'`"
+        "user {user:?} may not use the vhost {vhost:?} at {address}: grant it with `rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'`",
+        for_shell(.vhost),
+        for_shell(.user)
     )]
     VhostForbidden {
         /// Without the password.
@@ -100,7 +104,9 @@ pub enum BrokerError {
     },
     /// The user lacks a permission on a queue or exchange.
     #[error(
-        "user {user:?} may not {action}, the broker says {reply:?}: grant it with `rabbitmqctl set_permissions -p {vhost} {user} CONFIGURE WRITE READ`, or have the topology declared by somebody else and set amqp.topology.declare = false"
+        "user {user:?} may not {action}, the broker says {reply:?}: grant it with `rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'` (or with narrower patterns that fit), or have the topology declared by somebody else and set amqp.topology.declare = false",
+        for_shell(.vhost),
+        for_shell(.user)
     )]
     Forbidden {
         /// Who.
@@ -191,6 +197,12 @@ fn guest_hint(user: &str) -> &'static str {
 
 fn joined(errors: &[BrokerError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A word of a command that a remedy proposes.
+pub(super) fn for_shell(word: &str) -> Cow<'_, str> {
+    // It refuses nothing but NUL, which no name has that got so far.
+    shlex::try_quote(word).unwrap_or_default()
 }
 
 /// The broker's own refusal, by what it means.

@@ -4,7 +4,9 @@ use super::address::Address;
 use super::connection::{Link, Role};
 use super::error::{Refusal, refusal};
 use super::names::Names;
-use super::topology::{self, Part};
+use super::part::Part;
+use super::remedy::fault;
+use super::topology;
 use super::{BrokerError, topology::Depth};
 use crate::settings;
 
@@ -109,10 +111,10 @@ async fn look(channel: &Channel, part: &Part, declare: bool, address: &Address) 
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
             return Ok(Status::ToBeDeclared);
         }
-        Err(error) => return Err(topology::fault(&error, part, true, address)),
+        Err(error) => return Err(fault(&error, part, true, address)),
     };
     if ours {
-        topology::ensure(channel, part, false).await.map_err(|error| topology::fault(&error, part, false, address))?;
+        topology::ensure(channel, part, false).await.map_err(|error| fault(&error, part, false, address))?;
     }
     let Depth { messages, consumers } = depth;
     Ok(match part {

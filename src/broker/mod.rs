@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `session` | opening, closing, and what ends a session |
 //! | `address`, `connection` | where the broker is; a connection that can always be cut |
-//! | `names`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
+//! | `names`, `part`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
+//! | `remedy` | what a refused declaration means, and what to do |
 //! | `consumer`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
 //! | `publisher`, `outbound`, `ledger` | publishing; what goes onto the wire; which publishes are safe |
 //! | `replies` | direct replies, kept apart: a bad address makes the broker close the connection |
@@ -29,7 +30,9 @@ mod names;
 mod outbound;
 mod over;
 mod parking;
+mod part;
 mod publisher;
+mod remedy;
 mod replies;
 mod session;
 mod tap;

@@ -21,7 +21,7 @@ const QUEUED_JOBS: usize = 64;
 pub enum PublishError {
     /// No queue takes it: the broker returned it.
     #[error(
-        "no queue is bound to exchange {exchange:?} for routing key {routing_key:?} ({reason}): bind one, or run `check --online`"
+        "no queue is bound to exchange {exchange:?} for routing key {routing_key:?} ({reason}): bind one"
     )]
     Unroutable {
         /// Where it was published to; empty is the default exchange.

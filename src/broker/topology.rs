@@ -5,21 +5,15 @@ use lapin::{Channel, ExchangeKind};
 use super::BrokerError;
 use super::address::Address;
 use super::connection::Link;
-use super::error::{Refusal, problem, refusal};
+use super::error::{Refusal, refusal};
 use super::names::{DEAD_KEY, FOLLOWUP_KEY, Lane, Name, Names};
+use super::part::Part;
+use super::remedy::fault;
 use crate::settings;
 
 /// For queues whose messages must outlast any number of redeliveries: without one, RabbitMQ 4 drops a message of a
 /// quorum queue after 20, and looking at the dead letters would count. RabbitMQ 3 does not know -1 for "none".
 const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
-
-/// One thing that has to be there.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Part {
-    Exchange { name: Name, kind: ExchangeKind },
-    Queue { name: Name, arguments: FieldTable },
-    Binding { queue: String, exchange: String, key: String },
-}
 
 /// Everything, in the order in which it can be declared.
 pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Part> {
@@ -90,20 +84,99 @@ fn quorum(arguments: &[(&str, AMQPValue)], dead_letters: Option<&(String, String
 }
 
 /// Declares what is ours and verifies what is not; with `amqp.topology.declare = false` verifies everything. Verified
-/// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare.
+/// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare. Answers with what
+/// was missing and has been made; ends with the first part that is refused.
 pub(super) async fn apply(
     link: &Link,
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
-) -> Result<(), BrokerError> {
+) -> Result<Vec<Part>, BrokerError> {
     // A refusal closes the channel: this one is for nothing else.
-    let channel = link.channel().await?;
+    let mut channel = link.channel().await?;
+    let mut made = Vec::new();
     for part in plan(names, settings) {
-        let passive = !settings.declare || part.is_own();
-        ensure(&channel, &part, passive).await.map_err(|error| fault(&error, &part, passive, address))?;
+        let missing = put(link, &mut channel, &part, settings.declare, false, address).await?;
+        if missing || part.is_bound_to(&made) {
+            made.push(part);
+        }
     }
-    channel.close(200, "OK".into()).await.map_err(|error| BrokerError::lost(link.role(), &error))
+    channel.close(200, "OK".into()).await.map_err(|error| BrokerError::lost(link.role(), &error))?;
+    Ok(made)
+}
+
+/// What [`look_after`] found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Was missing, and has been made.
+    pub(super) made: Vec<Part>,
+    /// What is wrong with each of the others that are not as they have to be, and what to do.
+    pub(super) problems: Vec<BrokerError>,
+}
+
+/// The same as [`apply`], but a part that is refused keeps no other from being made, and permissions that were withdrawn
+/// are no fault as long as everything is there.
+///
+/// # Errors
+/// The connection has ended.
+pub(super) async fn look_after(
+    link: &Link,
+    address: &Address,
+    names: &Names,
+    settings: &settings::Topology,
+) -> Result<Findings, BrokerError> {
+    let mut channel = link.channel().await?;
+    let mut findings = Findings::default();
+    let mut refused = Vec::new();
+    for part in plan(names, settings) {
+        // Without one of its ends a binding cannot be made, which is said of that end already.
+        if part.is_bound_to(&refused) {
+            continue;
+        }
+        match put(link, &mut channel, &part, settings.declare, true, address).await {
+            Ok(missing) if missing || part.is_bound_to(&findings.made) => findings.made.push(part),
+            Ok(_) => {}
+            Err(error) if link.connection().status().connected() => {
+                findings.problems.push(error);
+                refused.push(part);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(findings)
+}
+
+/// Declares one part, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,
+/// a part that is there need not be one that may be declared.
+async fn put(
+    link: &Link,
+    channel: &mut Channel,
+    part: &Part,
+    declare: bool,
+    there_is_enough: bool,
+    address: &Address,
+) -> Result<bool, BrokerError> {
+    // The refusal of the part before has closed it.
+    if !channel.status().connected() {
+        *channel = link.channel().await?;
+    }
+    let ours = declare && !part.is_own();
+    let missing = match ensure(channel, part, true).await {
+        Ok(_) => false,
+        Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
+            *channel = link.channel().await?;
+            true
+        }
+        Err(error) => return Err(fault(&error, part, true, address)),
+    };
+    if !ours {
+        return Ok(false);
+    }
+    match ensure(channel, part, false).await {
+        Ok(_) => Ok(missing),
+        Err(error) if there_is_enough && !missing && matches!(refusal(&error), Some((Refusal::Access, _))) => Ok(false),
+        Err(error) => Err(fault(&error, part, false, address)),
+    }
 }
 
 /// Declares one part, or verifies it.
@@ -138,127 +211,4 @@ pub(super) struct Depth {
 
 fn short(name: &str) -> lapin::Result<ShortString> {
     ShortString::try_new(name).map_err(|error| std::io::Error::other(error).into())
-}
-
-impl Part {
-    pub(super) const fn is_own(&self) -> bool {
-        match self {
-            Self::Exchange { name, .. } | Self::Queue { name, .. } => name.own,
-            Self::Binding { .. } => false,
-        }
-    }
-
-    /// Such as `queue "cancel-worker.requests"`.
-    pub(super) fn what(&self) -> String {
-        match self {
-            Self::Exchange { name, .. } => format!("exchange {:?}", name.name),
-            Self::Queue { name, .. } => format!("queue {:?}", name.name),
-            Self::Binding { queue, exchange, .. } => format!("the binding of queue {queue:?} to exchange {exchange:?}"),
-        }
-    }
-}
-
-/// What a refused declaration means, and what to do.
-pub(super) fn fault(error: &lapin::Error, part: &Part, passive: bool, address: &Address) -> BrokerError {
-    let what = part.what();
-    let verb = match part {
-        _ if passive => "verify",
-        Part::Binding { .. } => "make",
-        Part::Exchange { .. } | Part::Queue { .. } => "declare",
-    };
-    let action = format!("{verb} {what}");
-    match refusal(error) {
-        Some((Refusal::Access, reply)) => BrokerError::Forbidden {
-            user: address.user().to_owned(),
-            action,
-            reply: reply.get_message().to_string(),
-            vhost: address.vhost().to_owned(),
-        },
-        Some((Refusal::NotFound, _)) => BrokerError::Missing { remedy: missing_remedy(part).to_owned(), what },
-        Some((Refusal::Precondition, reply)) => match difference(reply.get_message().as_str()) {
-            Some((argument, wanted, found)) => BrokerError::Inequivalent {
-                remedy: remedy(part, &argument, address.vhost()),
-                what,
-                argument,
-                wanted,
-                found,
-            },
-            None => BrokerError::Topology { action, problem: problem(error) },
-        },
-        Some(_) | None => BrokerError::Topology { action, problem: problem(error) },
-    }
-}
-
-fn missing_remedy(part: &Part) -> &'static str {
-    if part.is_own() {
-        "it is named in amqp.topology.own, so create it or correct the name there"
-    } else {
-        "create it, or set amqp.topology.declare = true to have it declared"
-    }
-}
-
-fn remedy(part: &Part, argument: &str, vhost: &str) -> String {
-    let setting = match argument {
-        "x-delivery-limit" => "set amqp.topology.delivery_limit to what it has, ",
-        _ => "",
-    };
-    match part {
-        Part::Queue { name, .. } => format!(
-            "{setting}delete the queue when it is empty (`rabbitmqctl delete_queue -p {vhost} {} --if-empty`), choose another amqp.topology.prefix, or name a queue of your own in amqp.topology.own",
-            name.name
-        ),
-        Part::Exchange { .. } | Part::Binding { .. } => {
-            "delete the exchange, choose another amqp.topology.prefix, or name an exchange of your own in amqp.topology.own".to_owned()
-        }
-    }
-}
-
-/// Argument, wanted and found of "… inequivalent arg 'x' for queue 'q' in vhost '/': received 'a' but current is 'b'",
-/// whose ends are also written "none" or "the value '5' of type 'long'".
-fn difference(reply: &str) -> Option<(String, String, String)> {
-    let (argument, rest) = reply.split_once("inequivalent arg '")?.1.split_once('\'')?;
-    let (wanted, found) = rest.split_once("received ")?.1.split_once(" but current is ")?;
-    Some((argument.to_owned(), plain(wanted), plain(found)))
-}
-
-/// The value without the broker's grammar around it.
-fn plain(value: &str) -> String {
-    let inner = value.strip_prefix("the value ").unwrap_or(value);
-    match inner.strip_prefix('\'').and_then(|rest| rest.split_once('\'')) {
-        Some((value, _)) => value.to_owned(),
-        None => inner.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_inequivalent_argument_is_read_from_every_wording() {
-        for (reply, argument, wanted, found) in [
-            (
-                "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': received '21' but current is '20'",
-                "x-delivery-limit",
-                "21",
-                "20",
-            ),
-            (
-                "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but current is the value '5' of type 'signedint'",
-                "x-message-ttl",
-                "none",
-                "5",
-            ),
-            (
-                "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'x' in vhost '/': received 'topic' but current is 'direct'",
-                "type",
-                "topic",
-                "direct",
-            ),
-        ] {
-            let expected = (argument.to_owned(), wanted.to_owned(), found.to_owned());
-            assert_eq!(difference(reply), Some(expected), "{reply}");
-        }
-        assert_eq!(difference("PRECONDITION_FAILED - something else"), None);
-    }
 }

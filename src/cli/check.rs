@@ -66,7 +66,7 @@ impl Report {
                     self.good("topology", &format!("{what} is there: {messages} ready, {consumers} consumers"));
                 }
                 Ok(Status::ToBeDeclared) => {
-                    self.good("topology", &format!("{what} is not there yet; `run` will declare it"));
+                    self.good("topology", &format!("{what} is not there yet; `cancel-worker run` will declare it"));
                 }
                 Err(error) => self.bad_broker("topology", &error.to_string()),
             }

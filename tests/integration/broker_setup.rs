@@ -59,6 +59,11 @@ impl Administered {
         node().lock().unwrap_or_else(PoisonError::into_inner).ctl(arguments)
     }
 
+    /// Runs a command line in a shell, see [`Broker::shell`].
+    pub fn shell(command: &str) -> String {
+        node().lock().unwrap_or_else(PoisonError::into_inner).shell(command)
+    }
+
     /// A new vhost and a new user, with all permissions there, of the same name; and the URI of both.
     pub fn vhost() -> (String, String) {
         let name = Broker::unique_prefix();

@@ -46,7 +46,7 @@ async fn an_existing_queue_with_another_argument_is_named_with_both_values_and_t
         &format!("queue \"{prefix}.requests\" exists with another x-delivery-limit"),
         "the settings ask for 21, it has 20",
         "set amqp.topology.delivery_limit to what it has",
-        &format!("rabbitmqctl delete_queue -p / {prefix}.requests --if-empty"),
+        &format!("`rabbitmqctl delete_queue -p / {prefix}.requests`"),
         "amqp.topology.prefix",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");

@@ -212,7 +212,7 @@ async fn check_online_tells_what_is_there_and_changes_nothing() {
     let mut scene = Scene::new().await;
     let before = run_command(&["check", "--online"], &scene.environment(), "").await;
     assert_eq!(before.code, 0, "{before:?}");
-    assert!(before.stdout.contains("is not there yet; `run` will declare it"), "{}", before.stdout);
+    assert!(before.stdout.contains("is not there yet; `cancel-worker run` will declare it"), "{}", before.stdout);
     assert_eq!(scene.amqp.queue_depth(&scene.queue("requests")).await, None, "nothing was declared");
     let _worker = scene.worker().await;
     let after = run_command(&["check", "--online"], &scene.environment(), "").await;

@@ -9,6 +9,10 @@
 #[expect(dead_code, reason = "shared with tests/chaos, which needs more of it")]
 mod support;
 
+#[path = "../support/rust_source.rs"]
+#[expect(dead_code, reason = "shared with tests/layers.rs, which needs more of it")]
+mod rust_source;
+
 mod event;
 mod google_stub;
 mod mailbox;
@@ -37,6 +41,7 @@ mod pacing;
 mod pacing_scene;
 mod poison;
 mod readiness;
+mod remedies;
 mod rotation;
 mod unusable;
 mod worker_faults;

@@ -164,7 +164,7 @@ async fn a_queue_of_another_kind_is_told_of_with_a_difference_and_the_remedy() {
     channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
     // The broker names one difference only.
     let what = format!("queue \"{queue}\" exists with another x-");
-    let remedy = format!("rabbitmqctl delete_queue -p / {queue} --if-empty");
+    let remedy = format!("`rabbitmqctl delete_queue -p / {queue}`");
     is_told(&scene, BROKER, &[&what, ": the settings ask for ", &remedy]).await;
     scene.end().await;
 }
@@ -188,8 +188,7 @@ async fn a_wait_queue_with_another_time_is_told_of_with_both_times_and_the_remed
     let channel = scene.amqp.channel().await;
     channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
     let what = format!("queue \"{queue}\" exists with another x-message-ttl");
-    is_told(&scene, BROKER, &[&what, "the settings ask for 1000, it has 5000", "delete the queue when it is empty"])
-        .await;
+    is_told(&scene, BROKER, &[&what, "the settings ask for 1000, it has 5000", "empty the queue"]).await;
     scene.end().await;
 }
 

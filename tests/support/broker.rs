@@ -1,4 +1,6 @@
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -87,6 +89,23 @@ impl Broker {
     pub fn ctl<const N: usize>(&self, arguments: [&str; N]) -> String {
         let node = self.node.as_ref().unwrap_or_else(|| panic!("{SHARED_NODE} does not name the broker's folder"));
         node.script("ctl", arguments)
+    }
+
+    /// Runs a command line as whoever administers the node would type it, in a shell in which `rabbitmqctl` and
+    /// `rabbitmq-diagnostics` mean this node; returns what it printed. Only for nodes that may be changed.
+    pub fn shell(&self, command: &str) -> String {
+        let node = self.own_node().path.to_str().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (program, word) in [("rabbitmqctl", "ctl"), ("rabbitmq-diagnostics", "diagnostics")] {
+            let path = folder.path().join(program);
+            std::fs::write(&path, format!("#!/bin/sh\nexec '{SCRIPT}' {word} '{node}' \"$@\"\n")).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let output = Command::new("sh").args(["-c", command]).env("PATH", path).stdin(Stdio::null()).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{command} ended with {}: {said}", output.status);
+        said
     }
 
     fn own_node(&self) -> &Node {

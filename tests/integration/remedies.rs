@@ -1,0 +1,246 @@
+//! Every command that an error or README proposes is run: it works, and the error is gone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use cancel_worker::broker::{BrokerError, Session};
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::broker_setup::{Administered, WORKER, amqp, soon};
+use crate::rust_source::rust_files;
+use crate::scene::{PATIENCE, Scene, operation, run_command};
+use crate::support::{Amqp, Broker, worker_command};
+
+/// What the texts of the program propose, and where it is run.
+const COMMANDS: [(&str, &str); 9] = [
+    ("rabbitmqctl add_vhost {}", "a_vhost_is_added_and_opened_to_the_user"),
+    ("rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'", "a_vhost_is_added_and_opened_to_the_user"),
+    ("rabbitmqctl list_queues -p {vhost} name messages", "a_queue_that_differs_is_looked_at_and_deleted"),
+    ("rabbitmqctl delete_queue -p {vhost} {name}", "a_queue_that_differs_is_looked_at_and_deleted"),
+    ("rabbitmqctl eval {}", "an_exchange_that_differs_is_deleted"),
+    ("rabbitmq-diagnostics alarms", "an_alarm_is_looked_at"),
+    ("cancel-worker check", "the_commands_of_this_program_do_what_is_said_of_them"),
+    ("cancel-worker run", "the_commands_of_this_program_do_what_is_said_of_them"),
+    ("gcloud auth application-default login", "nowhere: it wants a browser, Google and somebody's account"),
+];
+
+/// README's lines that are not this program's.
+const OTHER_LINES: [(&str, &str); 8] = [
+    ("deploy/demo.sh", "what a visitor runs first"),
+    ("tests/run.sh", "it runs this test"),
+    ("cargo test --test simulation -- --seeds 10000", "tests/run.sh runs it, with fewer seeds"),
+    ("cargo test --test fuzz -- --inputs 100000", "tests/run.sh runs it"),
+    ("tests/chaos.sh", "tests/run.sh runs a short form"),
+    ("tests/run.sh --broker 4.0", "it takes another broker"),
+    ("cargo bench --bench throughput", "tests/run.sh compiles it"),
+    ("cargo build --release", "deploy/demo.sh runs it"),
+];
+
+/// Names that a shell would take apart, and the vhost in a URI.
+const VHOST: &str = "it's $HOME; \"x\"";
+
+/// What a text proposes to type.
+fn commands(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).filter(|quoted| quoted.contains(' ')).collect()
+}
+
+async fn refused(uri: &str, prefix: &str) -> BrokerError {
+    match soon(Session::open(&amqp(uri, prefix, &[]), WORKER)).await {
+        Ok(_) => panic!("the session was opened"),
+        Err(error) => error,
+    }
+}
+
+async fn opens(uri: &str, prefix: &str) {
+    soon(Session::open(&amqp(uri, prefix, &[]), WORKER)).await.unwrap().close().await;
+}
+
+/// A vhost and a user with an awkward name, and the URI of both.
+fn awkward_vhost(unique: &str) -> (String, String) {
+    let name = format!("{VHOST}{unique}");
+    let mut url = Url::parse(&Administered::uri("u:secret", "v")).unwrap();
+    url.set_username(&name).unwrap();
+    url.path_segments_mut().unwrap().clear().push(&name);
+    Administered::ctl(["add_user", &name, "secret"]);
+    (name, url.to_string().replace('\'', "%27"))
+}
+
+#[test]
+fn every_command_in_a_text_of_the_program_is_run_here() {
+    let known: BTreeSet<&str> = COMMANDS.iter().map(|(command, _)| *command).collect();
+    let files = rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let code = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.flat_map(commands).map(str::to_owned).collect()
+    };
+    let found: BTreeSet<String> = files.iter().flat_map(|(_, text)| code(text)).collect();
+    let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(found, known, "on the left what src proposes, on the right what this file runs");
+}
+
+#[tokio::test]
+async fn a_vhost_is_added_and_opened_to_the_user() {
+    let (vhost, uri) = awkward_vhost("1");
+    let missing = refused(&uri, "p").await;
+    assert!(matches!(&missing, BrokerError::VhostMissing { vhost: named, .. } if *named == vhost), "{missing:?}");
+    let text = missing.to_string();
+    assert_eq!(commands(&text).len(), 1, "{text}");
+    Administered::shell(commands(&text)[0]);
+
+    let forbidden = refused(&uri, "p").await;
+    assert!(matches!(forbidden, BrokerError::VhostForbidden { .. }), "{forbidden:?}");
+    let text = forbidden.to_string();
+    Administered::shell(commands(&text)[0]);
+    opens(&uri, "p").await;
+
+    Administered::ctl(["set_permissions", "-p", &vhost, &vhost, "^nothing$", ".*", ".*"]);
+    let forbidden = refused(&uri, "q").await;
+    assert!(matches!(forbidden, BrokerError::Forbidden { .. }), "{forbidden:?}");
+    let text = forbidden.to_string();
+    Administered::shell(commands(&text)[0]);
+    opens(&uri, "q").await;
+}
+
+#[tokio::test]
+async fn a_queue_that_differs_is_looked_at_and_deleted() {
+    let (vhost, uri) = awkward_vhost("2");
+    Administered::ctl(["add_vhost", &vhost]);
+    Administered::ctl(["set_permissions", "-p", &vhost, &vhost, ".*", ".*", ".*"]);
+    let prefix = VHOST;
+    opens(&uri, prefix).await;
+    let settings = amqp(&uri, prefix, &[("amqp.topology.delivery_limit", "7")]);
+    // Quorum queues: `requests` and `followups`.
+    for queue in ["requests", "followups"] {
+        let error = match soon(Session::open(&settings, WORKER)).await {
+            Ok(_) => panic!("the session was opened"),
+            Err(error) => error.to_string(),
+        };
+        let name = format!("{prefix}.{queue}");
+        assert!(error.contains(&format!("queue {name:?} exists with another x-delivery-limit")), "{error}");
+        let [look, delete] = commands(&error)[..] else { panic!("two commands in {error}") };
+        let listed = Administered::shell(look);
+        assert!(listed.contains(&format!("{name}\t0")), "{listed}");
+        Administered::shell(delete);
+    }
+    soon(Session::open(&settings, WORKER)).await.unwrap().close().await;
+
+    // A classic one.
+    let plain = Amqp::connect(&uri).await;
+    let name = "c.requests";
+    plain
+        .channel()
+        .await
+        .queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default())
+        .await
+        .unwrap();
+    let error = refused(&uri, "c").await.to_string();
+    for command in commands(&error) {
+        Administered::shell(command);
+    }
+    opens(&uri, "c").await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_differs_is_deleted() {
+    let (vhost, uri) = awkward_vhost("3");
+    Administered::ctl(["add_vhost", &vhost]);
+    Administered::ctl(["set_permissions", "-p", &vhost, &vhost, ".*", ".*", ".*"]);
+    let prefix = format!("ü\\{VHOST}");
+    let plain = Amqp::connect(&uri).await;
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let name = format!("{prefix}.events");
+    let (name, kind) = (name.as_str().into(), ExchangeKind::Fanout);
+    plain.channel().await.exchange_declare(name, kind, options, FieldTable::default()).await.unwrap();
+    let error = refused(&uri, &prefix).await.to_string();
+    assert!(error.contains("exists with another type"), "{error}");
+    assert_eq!(commands(&error).len(), 1, "{error}");
+    Administered::shell(commands(&error)[0]);
+    opens(&uri, &prefix).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_is_looked_at() {
+    let node = tokio::task::block_in_place(Broker::private);
+    let mut scene = Scene::on(&node).await;
+    scene.set("admin.listen", "127.0.0.1:0");
+    let worker = scene.worker().await;
+    // The broker blocks a connection at its first publish under the alarm: at the event.
+    scene.request("cancels-4s-a").await;
+    tokio::task::block_in_place(|| node.ctl(["set_vm_memory_high_watermark", "0.000001"]));
+    let end = Instant::now() + PATIENCE;
+    let reason = loop {
+        let (_, reasons) = worker.readyz().await;
+        if let Some(reason) = reasons.into_iter().find(|reason| reason.contains("alarm")) {
+            break reason;
+        }
+        assert!(Instant::now() < end, "the alarm does not show");
+        sleep(Duration::from_millis(200)).await;
+    };
+    let said = tokio::task::block_in_place(|| node.shell(commands(&reason)[0]));
+    assert!(said.to_lowercase().contains("memory"), "{said}");
+    tokio::task::block_in_place(|| node.ctl(["set_vm_memory_high_watermark", "0.6"]));
+}
+
+#[tokio::test]
+async fn the_commands_of_this_program_do_what_is_said_of_them() {
+    let check = run_command(&["check"], &[], "").await;
+    assert!(check.stdout.contains("amqp.prefetch = 256"), "{}", check.stdout);
+
+    let mut scene = Scene::new().await;
+    let before = run_command(&["check", "--online"], &scene.environment(), "").await;
+    let line = before.stdout.lines().find(|line| line.contains("is not there yet")).unwrap();
+    assert_eq!(commands(line), ["cancel-worker run"]);
+    let worker = scene.worker().await;
+    let after = run_command(&["check", "--online"], &scene.environment(), "").await;
+    assert!(!after.stdout.contains("is not there yet"), "{}", after.stdout);
+    drop(worker);
+    scene.end().await;
+}
+
+/// As they stand there, but for the places of files, broker and API.
+#[tokio::test]
+async fn the_commands_in_readme_work_as_they_stand_there() {
+    let mut scene = Scene::new().await;
+    let worker = scene.worker().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (url, prefix) = (scene.api.url(), &scene.prefix);
+    let uri = Broker::shared().uri();
+    let toml = format!(
+        "[amqp]\nuri = \"{uri}\"\n[amqp.topology]\nprefix = \"{prefix}\"\n[api]\nendpoint = \"{url}\"\n[admin]\nlisten = \"\"\n"
+    );
+    std::fs::write(folder.path().join("my.toml"), toml).unwrap();
+    std::fs::write(folder.path().join("names.txt"), format!("{}\n", operation("cancels-r"))).unwrap();
+    let readme = include_str!("../../README.md");
+    let mut others = Vec::new();
+    for line in readme.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let line = line.split("  #").next().unwrap().trim();
+        let own = ["cancel-worker ", "target/release/cancel-worker "];
+        let Some(arguments) = own.iter().find_map(|program| line.strip_prefix(program)) else {
+            let is_command = ["cargo ", "deploy/", "tests/"].iter().any(|start| line.starts_with(start));
+            others.extend(is_command.then_some(line));
+            continue;
+        };
+        let arguments = shlex::split(&arguments.replace("http://127.0.0.1:8086", url)).unwrap();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut command = worker_command(&arguments, &scene.environment());
+        command.current_dir(folder.path()).kill_on_drop(true);
+        if arguments[0] == "run" {
+            // Until a signal.
+            let mut running = crate::support::Process::spawn(command);
+            running.line_with("\"consuming\"", PATIENCE).await;
+            running.signal("TERM");
+            assert!(running.wait().await.success(), "{line}");
+            continue;
+        }
+        let ended = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+        assert!(ended.status.success(), "{line}: {ended:?}");
+    }
+    assert_eq!(others, OTHER_LINES.map(|(line, _)| line));
+    drop(worker);
+    scene.end().await;
+}
