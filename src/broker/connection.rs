@@ -123,7 +123,7 @@ impl Link {
     }
 
     /// Closes in order if the peer plays along, and cuts otherwise.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(&self) {
         let closing = self.connection.close(200, "OK".into());
         if !matches!(timeout(CLOSE_TIMEOUT, closing).await, Ok(Ok(()))) {
             tracing::debug!(role = %self.role, "the connection did not close in order: cut");

@@ -11,6 +11,7 @@
 //! | `address`, `connection` | where the broker is; a connection that can always be cut |
 //! | `names`, `part`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
 //! | `remedy` | what a refused declaration means, and what to do |
+//! | `upkeep` | looking after queues and exchanges while a session lasts |
 //! | `consumer`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
 //! | `publisher`, `outbound`, `ledger` | publishing; what goes onto the wire; which publishes are safe |
 //! | `replies` | direct replies, kept apart: a bad address makes the broker close the connection |
@@ -37,6 +38,7 @@ mod replies;
 mod session;
 mod tap;
 mod topology;
+mod upkeep;
 
 pub use connection::Role;
 pub use content::Content;

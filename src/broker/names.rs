@@ -103,6 +103,12 @@ impl Names {
         Name { name: format!("{}.wait.{}", self.prefix, level.label()), own: false }
     }
 
+    /// Whether it is one of the exchanges that the worker declares and binds itself.
+    pub(super) fn is_ours(&self, exchange: &str) -> bool {
+        let lanes = [&self.requests, &self.followups, &self.dead].into_iter().filter_map(|lane| lane.exchange.as_ref());
+        lanes.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.own && name.name == exchange)
+    }
+
     /// Exchange and routing key.
     pub(super) fn route(&self, target: &Target) -> (String, String) {
         match target {
@@ -171,5 +177,7 @@ mod tests {
         assert_eq!(names.route(&Target::Request), (String::new(), "jobs".to_owned()));
         assert_eq!(names.route(&Target::Dead), ("graveyard".to_owned(), "dead".to_owned()));
         assert!(names.requests.queue.own && !names.dead.queue.own);
+        assert!(names.is_ours("p.wait") && names.is_ours("p.events") && names.is_ours("p.followups"));
+        assert!(!names.is_ours("graveyard") && !names.is_ours("p.dead") && !names.is_ours(""));
     }
 }

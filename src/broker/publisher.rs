@@ -10,6 +10,7 @@ use super::ledger::{Confirmed, Job, Ledger};
 use super::names::{Names, Target, reply_route};
 use super::outbound::Outbound;
 use super::replies::Replies;
+use super::upkeep::Upkeep;
 use super::{BrokerError, Delivery, Over};
 use crate::message::Outgoing;
 
@@ -20,9 +21,7 @@ const QUEUED_JOBS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// No queue takes it: the broker returned it.
-    #[error(
-        "no queue is bound to exchange {exchange:?} for routing key {routing_key:?} ({reason}): bind one"
-    )]
+    #[error("no queue is bound to exchange {exchange:?} for routing key {routing_key:?} ({reason}): bind one")]
     Unroutable {
         /// Where it was published to; empty is the default exchange.
         exchange: String,
@@ -70,6 +69,7 @@ pub struct Publisher {
     replies: Arc<Replies>,
     frame_max: usize,
     over: Over,
+    upkeep: Arc<Upkeep>,
     repeated: Arc<AtomicU64>,
 }
 
@@ -81,6 +81,7 @@ impl Publisher {
         confirm_timeout: Duration,
         replies: Replies,
         over: Over,
+        upkeep: Arc<Upkeep>,
     ) -> Result<Self, BrokerError> {
         let channel = link.channel().await?;
         let options = ConfirmSelectOptions::default();
@@ -90,7 +91,7 @@ impl Publisher {
         let ledger = Ledger::new(channel, status, over.clone(), confirm_timeout, Arc::clone(&repeated));
         let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
         tokio::spawn(ledger.run(queue));
-        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: link.frame_max(), over, repeated })
+        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: link.frame_max(), over, upkeep, repeated })
     }
 
     /// Publishes a message and waits until it is safe.
@@ -138,6 +139,12 @@ impl Publisher {
         let over = || PublishError::SessionOver(self.over.cause().unwrap_or(BrokerError::Closed));
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job { message, answer }).await.map_err(|_| over())?;
-        answered.await.unwrap_or_else(|_| Err(over()))
+        let answer = answered.await.unwrap_or_else(|_| Err(over()));
+        if let Err(PublishError::Unroutable { exchange, .. }) = &answer
+            && self.names.is_ours(exchange)
+        {
+            self.upkeep.look_now();
+        }
+        answer
     }
 }

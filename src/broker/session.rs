@@ -10,8 +10,11 @@ use super::connection::{Link, Role};
 use super::consumer::Intake;
 use super::names::Names;
 use super::over::End;
+use super::part::Part;
 use super::replies::Replies;
-use super::{BrokerError, Delivery, EventTap, Over, Publisher, Source, topology};
+use super::topology;
+use super::upkeep::{self, Upkeep};
+use super::{BrokerError, Delivery, EventTap, Over, Publisher, Source};
 use crate::settings;
 
 /// How long stopping the consumers may take.
@@ -27,8 +30,11 @@ pub struct Session {
     publisher: Publisher,
     over: Over,
     names: Arc<Names>,
-    consume: Link,
+    consume: Arc<Link>,
     publish: Link,
+    upkeep: Arc<Upkeep>,
+    /// What was missing when the session was opened, and was made.
+    made: Vec<Part>,
     /// Of the node, without the password.
     address: String,
     /// For what the broker has to answer.
@@ -62,20 +68,31 @@ impl Session {
         let limit = *settings.connect_timeout;
         let publish = Link::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
         let names = Arc::new(Names::new(&settings.topology));
-        topology::apply(&consume, address, &names, &settings.topology).await?;
+        let made = topology::apply(&consume, address, &names, &settings.topology).await?;
 
+        let consume = Arc::new(consume);
         let over = Over::default();
-        for link in [&consume, &publish] {
+        for link in [&*consume, &publish] {
             let connection = link.connection();
             tokio::spawn(watch(link.role(), connection.events_listener(), connection.status().clone(), over.clone()));
         }
         let intake = Intake::new(consume.channel().await?, &names, worker, over.clone());
         let replies = Replies::new(address.clone(), settings, worker);
         let timeout = *settings.confirm_timeout;
-        let publisher = Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone()).await?;
+        let upkeep = Arc::<Upkeep>::default();
+        let publisher =
+            Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone(), Arc::clone(&upkeep)).await?;
         let _end = End(over.clone());
+        let place = upkeep::Place {
+            link: Arc::clone(&consume),
+            address: address.clone(),
+            names: Arc::clone(&names),
+            settings: settings.topology.clone(),
+            limit,
+        };
+        tokio::spawn(Arc::clone(&upkeep).run(place, over.clone()));
         let address = address.to_string();
-        Ok(Self { intake, publisher, over, names, consume, publish, address, limit, _end })
+        Ok(Self { intake, publisher, over, names, consume, publish, upkeep, made, address, limit, _end })
     }
 
     /// For publishing.
@@ -131,7 +148,8 @@ impl Session {
     /// nothing is being consumed.
     ///
     /// # Errors
-    /// Why the session is over.
+    /// Why the session is over. Or that the broker has cancelled a consumer, whose queue is gone: nothing more will come, but
+    /// the session goes on publishing, so that what is in hand can be finished.
     pub async fn next(&mut self) -> Result<Delivery, BrokerError> {
         tokio::select! {
             biased;
@@ -169,6 +187,23 @@ impl Session {
         move || status.blocked()
     }
 
+    /// Tells, whenever it is called, what is wrong with queues and exchanges and what to do, if anything is. The session looks
+    /// at them once a minute, and at once where a publish found no queue.
+    pub fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + use<> {
+        let upkeep = Arc::clone(&self.upkeep);
+        move || upkeep.problem()
+    }
+
+    /// Says what was missing when this session was opened and has been made: a matter of course the first time, and later
+    /// a sign that somebody deletes things.
+    pub fn tell_made(&self, first: bool) {
+        if !first {
+            upkeep::tell_made(&self.made);
+        } else if !self.made.is_empty() {
+            tracing::info!(parts = upkeep::named(&self.made), "queues and exchanges have been made");
+        }
+    }
+
     /// Watches the events that are published from now on.
     ///
     /// # Errors
@@ -195,7 +230,8 @@ async fn watch(role: Role, events: impl Stream<Item = Event> + Send, status: Con
             biased;
             _ = over.ended() => return,
             event = events.next() => match event {
-                Some(Event::Error(error)) => { over.end(BrokerError::lost(role, &error)); }
+                // Of a channel alone it is its users' matter: those of the upkeep are refused things every day.
+                Some(Event::Error(error)) if !status.connected() => { over.end(BrokerError::lost(role, &error)); }
                 Some(Event::ConnectionBlocked(reason)) => tracing::warn!(%role, %reason, "the broker blocks publishing"),
                 Some(Event::ConnectionUnblocked) => tracing::info!(%role, "the broker takes publishes again"),
                 Some(_) => {}

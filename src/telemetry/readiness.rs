@@ -30,6 +30,8 @@ enum Session {
         consuming: bool,
         /// Tells whether an alarm keeps the broker from taking publishes.
         blocked: Box<dyn Fn() -> bool + Send>,
+        /// Tells what is wrong with queues and exchanges.
+        topology: Box<dyn Fn() -> Option<String> + Send>,
     },
 }
 
@@ -74,8 +76,12 @@ impl Readiness {
                 state.stuck, state.problem
             )
         });
+        let topology = match &state.session {
+            Session::There { topology, .. } => topology(),
+            Session::First | Session::None(_) => None,
+        };
         let stopping = self.stop.is_cancelled().then(|| "the worker is stopping".to_owned());
-        [stopping, session, stuck].into_iter().flatten().collect()
+        [stopping, session, topology, stuck].into_iter().flatten().collect()
     }
 
     /// There is no session, and this is why.
@@ -83,9 +89,15 @@ impl Readiness {
         self.state().session = Session::None(reason.to_string());
     }
 
-    /// There is a session, which does not consume yet. `blocked` tells whether the broker takes no publishes now.
-    pub fn preparing(&self, blocked: impl Fn() -> bool + Send + 'static) {
-        self.state().session = Session::There { consuming: false, blocked: Box::new(blocked) };
+    /// There is a session, which does not consume yet. `blocked` tells whether the broker takes no publishes now, `topology`
+    /// what is wrong with queues and exchanges now.
+    pub fn preparing(
+        &self,
+        blocked: impl Fn() -> bool + Send + 'static,
+        topology: impl Fn() -> Option<String> + Send + 'static,
+    ) {
+        self.state().session =
+            Session::There { consuming: false, blocked: Box::new(blocked), topology: Box::new(topology) };
     }
 
     /// Deliveries are taken.
@@ -130,7 +142,7 @@ mod tests {
         let stop = CancellationToken::new();
         let readiness = Readiness::new(stop.clone());
         assert_eq!(readiness.reasons(), ["there is no session with the broker yet"]);
-        readiness.preparing(|| false);
+        readiness.preparing(|| false, || None);
         assert!(readiness.reasons()[0].contains("begins"));
         readiness.consuming();
         assert_eq!(readiness.reasons(), [""; 0]);
@@ -142,7 +154,11 @@ mod tests {
         assert_eq!(readiness.reasons(), [reason]);
         assert!(readiness.unstuck());
 
-        readiness.preparing(|| true);
+        readiness.preparing(|| false, || Some("queue \"q\" does not exist: create it".to_owned()));
+        readiness.consuming();
+        assert_eq!(readiness.reasons(), ["queue \"q\" does not exist: create it"]);
+
+        readiness.preparing(|| true, || None);
         readiness.consuming();
         assert!(readiness.reasons()[0].contains("alarm"));
         readiness.no_session(&"it was closed");

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use crate::broker::{self, BrokerError, Confirmed, PublishError, Source, Target};
 use crate::message::{Envelope, Outgoing};
 use crate::settings;
@@ -27,12 +29,15 @@ pub trait Session: Send + Sync + Sized + 'static {
     fn consume(&mut self, prefetch: u16) -> impl Future<Output = Result<(), BrokerError>> + Send;
     /// The one message at the head of a queue.
     fn take(&self, source: Source) -> impl Future<Output = Result<Option<Self::Delivery>, BrokerError>> + Send;
-    /// The next delivery. Can be dropped and called again.
+    /// The next delivery. Can be dropped and called again. [`BrokerError::ConsumerCancelled`] is no end of the session: what
+    /// is in hand can still be published.
     fn next(&mut self) -> impl Future<Output = Result<Self::Delivery, BrokerError>> + Send;
     /// Stops taking deliveries; gives back what nobody has taken.
     fn stop_consuming(&mut self) -> impl Future<Output = ()> + Send;
     /// Tells, whenever it is called, whether an alarm keeps the broker from taking publishes.
     fn blocked(&self) -> impl Fn() -> bool + Send + 'static;
+    /// Tells, whenever it is called, what is wrong with queues and exchanges, if anything is.
+    fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + 'static;
     /// Ends it in order.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
@@ -78,17 +83,27 @@ pub trait Publisher: Clone + Send + Sync + 'static {
 }
 
 /// The broker that the settings name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct RabbitMq<'a> {
-    pub(super) settings: &'a settings::Amqp,
-    pub(super) worker: &'a str,
+    settings: &'a settings::Amqp,
+    worker: &'a str,
+    /// Whether there has been a session.
+    opened: AtomicBool,
+}
+
+impl<'a> RabbitMq<'a> {
+    pub(super) const fn new(settings: &'a settings::Amqp, worker: &'a str) -> Self {
+        Self { settings, worker, opened: AtomicBool::new(false) }
+    }
 }
 
 impl Broker for RabbitMq<'_> {
     type Session = broker::Session;
 
     async fn open(&self) -> Result<broker::Session, BrokerError> {
-        broker::Session::open(self.settings, self.worker).await
+        let session = broker::Session::open(self.settings, self.worker).await?;
+        session.tell_made(!self.opened.swap(true, Relaxed));
+        Ok(session)
     }
 }
 
@@ -119,6 +134,10 @@ impl Session for broker::Session {
 
     fn blocked(&self) -> impl Fn() -> bool + Send + 'static {
         self.blocked()
+    }
+
+    fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + 'static {
+        self.topology_problem()
     }
 
     async fn close(self) {

@@ -51,7 +51,7 @@ pub async fn run<O: Operations>(
     stop: CancellationToken,
     readiness: Arc<Readiness>,
 ) -> Result<(), RunError> {
-    let broker = RabbitMq { settings: &settings.amqp, worker };
+    let broker = RabbitMq::new(&settings.amqp, worker);
     run_on(&broker, settings, operations, worker, stop, readiness, Clock::System).await
 }
 
@@ -96,11 +96,11 @@ pub async fn run_on<B: Broker, O: Operations>(
             }
         };
         sessions.built();
-        readiness.preparing(session.blocked());
+        readiness.preparing(session.blocked(), session.topology_problem());
         match work(&handler, &settler, session, &limits, sessions.lost_soon, &readiness).await {
             SessionEnd::Stopped => return Ok(()),
             SessionEnd::Fault { fault, consumed } => {
-                warn!(%fault, "the session is over; everything unacknowledged will be delivered again; building a new session");
+                warn!(%fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
                 let pause = sessions.lost(consumed);
                 tokio::select! {
                     biased;

@@ -80,6 +80,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "no-binding", fault: "broker: results unbound", run: |s| Box::pin(queues::no_binding(s)) },
     Scenario { name: "results-recreated", fault: "broker: results deleted, made anew", run: |s| Box::pin(queues::results_recreated(s)) },
     Scenario { name: "results-full", fault: "broker: results full, refuses events", run: |s| Box::pin(queues::results_full(s)) },
+    Scenario { name: "parts-deleted", fault: "broker: exchanges and queues deleted", run: |s| Box::pin(queues::parts_deleted(s)) },
     Scenario { name: "api-unavailable", fault: "API: one endpoint answers 503", run: |s| Box::pin(outage::unavailable(s)) },
     Scenario { name: "api-silent", fault: "API: one endpoint never answers", run: |s| Box::pin(outage::silent(s)) },
     Scenario { name: "api-refused", fault: "API: one endpoint refuses connections", run: |s| Box::pin(outage::refused(s)) },

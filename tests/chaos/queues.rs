@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use lapin::options::{QueueBindOptions, QueueDeleteOptions};
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use tokio::task::block_in_place;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::row::{Row, longest};
 use crate::stage::Stage;
-use crate::support::Amqp;
+use crate::support::{Amqp, Process};
 
 /// Under load, nothing is bound to the exchange of events for a while: what is published there comes back.
 pub async fn no_binding(stage: &mut Stage) -> Row {
@@ -22,10 +23,19 @@ pub async fn results_recreated(stage: &mut Stage) -> Row {
     without_results(stage, true).await
 }
 
+/// A worker that does not mend the topology itself.
+async fn verifying_worker(stage: &mut Stage) -> Process {
+    let mut declaring = stage.worker().await;
+    declaring.signal("TERM");
+    assert!(declaring.wait().await.success());
+    stage.set_setting("amqp.topology.declare", "false");
+    stage.worker().await
+}
+
 async fn without_results(stage: &mut Stage, delete: bool) -> Row {
     let times = stage.pick(2, 5);
     let lasts = stage.pick(Duration::from_secs(4), Duration::from_secs(20));
-    let worker = stage.worker().await;
+    let worker = verifying_worker(stage).await;
     let upstream = stage.upstream(stage.pick(1_000, 20_000), stage.pick(100, 200));
     let amqp = Amqp::connect(stage.broker.uri()).await;
     let channel = amqp.channel().await;
@@ -116,4 +126,49 @@ pub async fn consumer_cancelled(stage: &mut Stage) -> Row {
     let mut row = stage.verdict(vec![worker], times, recovery).await;
     row.expect(sessions == times, format!("{sessions} sessions ended by {times} cancelled consumers"));
     row
+}
+
+/// Under load, somebody deletes one part after the other, and the worker makes each anew: exchanges as they are, queues of
+/// which nothing is lost but what is in them when they are empty, or hold copies only. In the long form also the exchanges
+/// that the worker only looks at, once a minute.
+pub async fn parts_deleted(stage: &mut Stage) -> Row {
+    let parts =
+        [("exchange", "events"), ("exchange", "wait"), ("queue", "dead"), ("queue", "wait.5m"), ("exchange", "dead")];
+    let rounds = stage.pick(1, 5);
+    let worker = stage.worker().await;
+    let upstream = stage.upstream(stage.pick(1_000, 20_000), stage.pick(100, 200));
+    let amqp = Amqp::connect(stage.broker.uri()).await;
+    let channel = amqp.channel().await;
+    let mut recovery = Some(Duration::ZERO);
+    for (kind, part) in parts.iter().cycle().take(rounds * parts.len()) {
+        stage.more_events(100).await;
+        let name = stage.name(part);
+        match *kind {
+            "queue" => drop(channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap()),
+            _ => channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.unwrap(),
+        }
+        recovery = longest(recovery, stage.recovery(stage.mended()).await);
+    }
+    let unseen = stage.pick(&[][..], &["followups", "requests"][..]);
+    for part in unseen {
+        channel.exchange_delete(stage.name(part).into(), ExchangeDeleteOptions::default()).await.unwrap();
+        let deleted = Instant::now();
+        while is_missing(&amqp, &stage.name(part)).await {
+            assert!(deleted.elapsed() < Duration::from_secs(65), "{part} was not made anew");
+            sleep(Duration::from_millis(500)).await;
+        }
+        // What waits is sent again by the broker when its own time is over.
+        recovery = longest(recovery, stage.recovery(stage.mended()).await);
+    }
+    upstream.finish().await;
+    let told = worker.lines().iter().filter(|line| line.contains("have been made anew")).count();
+    let mut row = stage.verdict(vec![worker], rounds * parts.len() + unseen.len(), recovery).await;
+    row.expect(told > 0, "nothing was said of what was missing");
+    row
+}
+
+async fn is_missing(amqp: &Amqp, exchange: &str) -> bool {
+    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    let kind = ExchangeKind::Topic;
+    amqp.channel().await.exchange_declare(exchange.into(), kind, options, FieldTable::default()).await.is_err()
 }

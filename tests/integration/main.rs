@@ -39,6 +39,7 @@ mod misconfiguration;
 mod odd_properties;
 mod pacing;
 mod pacing_scene;
+mod parts_deleted;
 mod poison;
 mod readiness;
 mod remedies;

@@ -209,6 +209,11 @@ impl Session for SimulatedSession {
         || false
     }
 
+    /// Nor is a queue ever missing for long.
+    fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + 'static {
+        || None
+    }
+
     async fn stop_consuming(&mut self) {
         let _ = self.edge("stop consuming").await;
         if let Some(session) = self.world.state().sessions.get_mut(&self.id) {
