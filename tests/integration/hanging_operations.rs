@@ -102,7 +102,6 @@ async fn others_are_answered_within(limit: Duration, scene: &mut Scene) {
     }
     took.sort_unstable();
     let (median, p99) = (took[took.len() / 2], took[took.len() * 99 / 100 - 1]);
-    println!("the median took {median:.1?}, 99 of 100 {p99:.1?}");
     assert!(p99 <= limit, "the median took {median:.1?}, 99 of 100 {p99:.1?}");
 }
 
@@ -132,7 +131,6 @@ async fn one_request_in_ten_that_first_gets_two_503s_costs_little_of_the_rate() 
         with = with.min(time_of(&mut scene, &requests("flaky-2")).await);
     }
     let share = without.as_secs_f64() / with.as_secs_f64();
-    println!("{without:.2?} without, {with:.2?} with: {share:.2} of the rate");
     assert!(share >= 0.8, "{without:.2?} without, {with:.2?} with: {share:.2} of the rate");
     let opened = scene.worker.lines().iter().filter(|line| line.contains("the circuit breaker opened")).count();
     assert_eq!(opened, 0);
