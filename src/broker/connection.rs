@@ -2,19 +2,18 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::BrokerError;
 use super::address::Address;
+use super::dial::dial;
 use super::error::{Refusal, problem, refusal};
 
 /// How long an orderly close may take.
@@ -45,9 +44,6 @@ impl fmt::Display for Role {
     }
 }
 
-/// An attempt to connect without an answer for so long is not given up, but no longer relied on.
-const NEXT_ATTEMPT: Duration = Duration::from_secs(2);
-
 /// One connection, without lapin's recovery. Dropping it cuts it.
 pub(super) struct Link {
     connection: Connection,
@@ -56,26 +52,31 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to the first of the addresses that answers. Each gets an equal share of the time that is left.
+    /// Connects to the first of the nodes that answers, in random order, so that a fleet of workers spreads over them;
+    /// `dice` rolls from 0 to 1. Each node gets an equal share of the time.
     pub(super) async fn open_any<'a>(
         addresses: &'a [Address],
         role: Role,
         settings: &crate::settings::Amqp,
         worker: &str,
+        dice: impl FnMut() -> f64,
     ) -> Result<(Self, &'a Address), BrokerError> {
         let share = *settings.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut errors = Vec::new();
-        for address in addresses {
+        for (place, address) in shuffled(addresses, dice) {
             match Self::open(address, role, *settings.heartbeat, worker, share).await {
                 Ok(link) => return Ok((link, address)),
-                Err(error) => errors.push(error),
+                Err(error) => errors.push((place, error)),
             }
         }
+        // As the settings list them: the same failure is to read the same.
+        errors.sort_by_key(|(place, _)| *place);
+        let mut errors: Vec<_> = errors.into_iter().map(|(_, error)| error).collect();
         Err(if errors.len() == 1 { errors.remove(0) } else { BrokerError::NoNode(errors) })
     }
 
-    /// Connects within `limit`, to the end of the handshake. An attempt that the network has swallowed stays without an
-    /// answer even when the network is well again: so, while there is none, another begins every [`NEXT_ATTEMPT`].
+    /// Connects within `limit`, to the end of the handshake. Once TCP is connected nothing is begun beside it: a broker that
+    /// is slow is not helped by more connections.
     pub(super) async fn open(
         address: &Address,
         role: Role,
@@ -83,25 +84,39 @@ impl Link {
         worker: &str,
         limit: Duration,
     ) -> Result<Self, BrokerError> {
-        let attempt = || async {
-            let wire = Wire::default();
-            match timeout(limit, connect(address, role, heartbeat, worker, &wire)).await {
-                Ok(Ok(connection)) => Ok(Self { connection, role, _wire: wire }),
-                Ok(Err(error)) => Err(explained(&error, address, wire.stage())),
-                Err(_) => {
-                    let stage = wire.stage().as_str();
-                    Err(BrokerError::TimedOut { address: address.to_string(), stage, limit })
-                }
-            }
+        let end = Instant::now() + limit;
+        let node = || address.to_string();
+        let unreachable = |problem: String| BrokerError::Unreachable { address: node(), problem };
+        // The current tokio runtime: lapin's tokio feature.
+        let runtime = lapin::runtime::default_runtime().map_err(|error| unreachable(problem(&error)))?;
+        let (host, port) = (&address.uri().authority.host, address.uri().authority.port);
+        let resolve = || resolve(host, port);
+        let dialled = dial(resolve, |address| AsyncTcpStream::connect(&runtime, address), limit).await;
+        let stream = dialled.map_err(|error| unreachable(error.to_string()))?;
+        let AsyncTcpStream::Plain(plain) = &stream else {
+            return Err(unreachable("it is encrypted already".to_owned()));
         };
-        let mut attempts = FuturesUnordered::from_iter([attempt()]);
-        loop {
-            tokio::select! {
-                biased;
-                // The first to end, well or not; the others are dropped, and their sockets with them.
-                Some(opened) = attempts.next() => return opened,
-                () = tokio::time::sleep(NEXT_ATTEMPT) => attempts.push(attempt()),
+        let socket = plain.get_ref().as_fd().try_clone_to_owned().map_err(|error| unreachable(error.to_string()))?;
+        let wire = Wire::new(socket.into(), address.uri());
+
+        let encrypted = Arc::clone(&wire.encrypted);
+        // lapin asks for it once: its recovery is off.
+        let stream = Mutex::new(Some(stream));
+        let connector = async move |uri: AMQPUri, _| {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let stream = stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+            if uri.scheme == AMQPScheme::AMQP {
+                return Ok(stream);
             }
+            let stream = stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await?;
+            encrypted.store(true, Ordering::Relaxed);
+            Ok(stream)
+        };
+        let (uri, properties) = (with_heartbeat(address.uri(), heartbeat), properties(worker, role));
+        match timeout_at(end, Connection::connector(uri, runtime, connector, properties)).await {
+            Ok(Ok(connection)) => Ok(Self { connection, role, _wire: wire }),
+            Ok(Err(error)) => Err(explained(&error, address, wire.stage())),
+            Err(_) => Err(BrokerError::TimedOut { address: node(), stage: wire.stage().as_str(), limit }),
         }
     }
 
@@ -131,56 +146,34 @@ impl Link {
     }
 }
 
-async fn connect(
-    address: &Address,
-    role: Role,
-    heartbeat: Duration,
-    worker: &str,
-    wire: &Wire,
-) -> lapin::Result<Connection> {
-    let mut uri = address.uri().clone();
-    let seconds = u16::try_from(heartbeat.as_secs().max(1)).unwrap_or(u16::MAX);
-    uri.query.heartbeat.get_or_insert(seconds);
-    let (host, port) = (uri.authority.host.clone(), uri.authority.port);
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port)).await?.collect();
-    let properties = ConnectionProperties::default()
-        .with_connection_name(format!("cancel-worker {worker} {role}").into())
-        .with_client_property("product".into(), env!("CARGO_PKG_NAME").into())
-        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
-    let state = Arc::clone(&wire.0);
-    // The current tokio runtime: lapin's tokio feature.
-    let runtime = lapin::runtime::default_runtime()?;
-    let dialled = Connection::connector(
-        uri,
-        runtime,
-        async move |uri: AMQPUri, runtime| {
-            let stream = tokio::select! {
-                biased;
-                () = state.cut.cancelled() => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
-                stream = AsyncTcpStream::connect(&runtime, addresses.clone()) => stream?,
-            };
-            if let AsyncTcpStream::Plain(socket) = &stream {
-                state.keep(socket.get_ref().as_fd().try_clone_to_owned()?.into());
-            }
-            if uri.scheme == AMQPScheme::AMQP {
-                state.enter(Stage::Handshake);
-                return Ok(stream);
-            }
-            state.enter(Stage::Tls);
-            let stream = stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await?;
-            state.enter(Stage::Handshake);
-            Ok(stream)
-        },
-        properties,
-    );
-    dialled.await
+/// The addresses with their places, in an order that the dice decide.
+fn shuffled(addresses: &[Address], mut dice: impl FnMut() -> f64) -> impl Iterator<Item = (usize, &Address)> {
+    let mut order: Vec<_> = addresses.iter().enumerate().map(|numbered| (dice(), numbered)).collect();
+    order.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    order.into_iter().map(|(_, numbered)| numbered)
 }
 
-/// How far connecting has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+fn with_heartbeat(uri: &AMQPUri, heartbeat: Duration) -> AMQPUri {
+    let mut uri = uri.clone();
+    let seconds = u16::try_from(heartbeat.as_secs().max(1)).unwrap_or(u16::MAX);
+    uri.query.heartbeat.get_or_insert(seconds);
+    uri
+}
+
+fn properties(worker: &str, role: Role) -> ConnectionProperties {
+    ConnectionProperties::default()
+        .with_connection_name(format!("cancel-worker {worker} {role}").into())
+        .with_client_property("product".into(), env!("CARGO_PKG_NAME").into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
+}
+
+/// How far a connection has come on its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    #[default]
-    Tcp,
     Tls,
     Handshake,
 }
@@ -188,7 +181,6 @@ enum Stage {
 impl Stage {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Tcp => "connecting",
             Self::Tls => "negotiating TLS",
             Self::Handshake => "opening the AMQP connection",
         }
@@ -198,54 +190,27 @@ impl Stage {
 /// A hold on the socket. lapin runs each connection on a thread that waits for the peer for ever, even when nobody
 /// wants the connection any more: a silent server would cost a thread, a socket and buffers at each attempt.
 /// Dropping this shuts the socket down, which ends that thread at any stage.
-#[derive(Default)]
-struct Wire(Arc<WireState>);
-
-#[derive(Default)]
-struct WireState {
-    cut: CancellationToken,
-    progress: Mutex<(Stage, Option<TcpStream>)>,
+struct Wire {
+    socket: TcpStream,
+    /// Whether TLS is done, or not asked for.
+    encrypted: Arc<AtomicBool>,
 }
 
 impl Wire {
+    fn new(socket: TcpStream, uri: &AMQPUri) -> Self {
+        Self { socket, encrypted: Arc::new(AtomicBool::new(uri.scheme == AMQPScheme::AMQP)) }
+    }
+
     fn stage(&self) -> Stage {
-        self.0.progress().0
-    }
-}
-
-impl WireState {
-    fn progress(&self) -> MutexGuard<'_, (Stage, Option<TcpStream>)> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, stage: Stage) {
-        self.progress().0 = stage;
-    }
-
-    fn keep(&self, socket: TcpStream) {
-        let mut progress = self.progress();
-        // Cut between the connect and here.
-        if self.cut.is_cancelled() {
-            shut(&socket);
-        }
-        progress.1 = Some(socket);
+        if self.encrypted.load(Ordering::Relaxed) { Stage::Handshake } else { Stage::Tls }
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // Under the lock: `keep` either finds the cut or leaves the socket here to be shut.
-        let mut progress = self.0.progress();
-        self.0.cut.cancel();
-        if let Some(socket) = progress.1.take() {
-            shut(&socket);
-        }
+        // It fails only where the connection has ended already.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
-}
-
-fn shut(socket: &TcpStream) {
-    // It fails only where the connection has ended already.
-    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// What a failed attempt means.
@@ -265,7 +230,6 @@ fn explained(error: &lapin::Error, address: &Address, stage: Stage) -> BrokerErr
         }
         Some(_) => BrokerError::Handshake { address: node, problem: problem(error) },
         None => match stage {
-            Stage::Tcp => BrokerError::Unreachable { address: node, problem: problem(error) },
             Stage::Tls => BrokerError::Tls { address: node, problem: problem(error) },
             Stage::Handshake => BrokerError::Handshake { address: node, problem: problem(error) },
         },

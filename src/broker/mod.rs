@@ -8,7 +8,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `session` | opening, closing, and what ends a session |
-//! | `address`, `connection` | where the broker is; a connection that can always be cut |
+//! | `address`, `dial`, `connection` | where the broker is; the first of its addresses that answers; a connection that can always be cut |
 //! | `names`, `part`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
 //! | `remedy` | what a refused declaration means, and what to do |
 //! | `upkeep` | looking after queues and exchanges while a session lasts |
@@ -24,6 +24,7 @@ mod connection;
 mod consumer;
 mod content;
 mod delivery;
+mod dial;
 mod error;
 mod inspection;
 mod ledger;

@@ -43,9 +43,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects twice, to the same node, each within `amqp.connect_timeout`, declares or verifies the topology, and makes
-    /// ready to publish and consume; all within three times `amqp.connect_timeout`. The file of `amqp.uri_file` is read
-    /// again before.
+    /// Connects twice, to one of the nodes at random, each within `amqp.connect_timeout`, declares or verifies the topology,
+    /// and makes ready to publish and consume; all within three times `amqp.connect_timeout`. The file of `amqp.uri_file`
+    /// is read again before.
     ///
     /// # Errors
     /// [`BrokerError::is_permanent`] tells whether to try again.
@@ -64,7 +64,7 @@ impl Session {
     }
 
     async fn build(settings: &settings::Amqp, addresses: &[Address], worker: &str) -> Result<Self, BrokerError> {
-        let (consume, address) = Link::open_any(addresses, Role::Consume, settings, worker).await?;
+        let (consume, address) = Link::open_any(addresses, Role::Consume, settings, worker, dice).await?;
         let limit = *settings.connect_timeout;
         let publish = Link::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
         let names = Arc::new(Names::new(&settings.topology));
@@ -218,6 +218,12 @@ impl Session {
         let Self { consume, publish, .. } = self;
         tokio::join!(consume.close(), publish.close());
     }
+}
+
+/// From 0 to 1.
+#[expect(clippy::disallowed_methods, reason = "rolled here, at the edge; what decides by it takes it as an argument")]
+fn dice() -> f64 {
+    fastrand::f64()
 }
 
 /// Ends the session with its connection, and tells of alarms.

@@ -41,7 +41,7 @@ pub async fn cut(stage: &mut Stage) -> Row {
 pub async fn silent(stage: &mut Stage) -> Row {
     let lasts = heartbeats(stage);
     let (proxy, worker, upstream) = flow(stage, lasts).await;
-    proxy.silence();
+    proxy.silence().await;
     sleep(lasts).await;
     proxy.resume();
     let mended = stage.mended();
@@ -54,7 +54,7 @@ pub async fn silent(stage: &mut Stage) -> Row {
 pub async fn forgotten(stage: &mut Stage) -> Row {
     let lasts = heartbeats(stage);
     let (proxy, worker, upstream) = flow(stage, lasts).await;
-    proxy.silence();
+    proxy.silence().await;
     sleep(lasts).await;
     proxy.forget();
     let mended = stage.mended();

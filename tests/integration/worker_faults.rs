@@ -112,7 +112,7 @@ async fn a_worker_without_a_session_stops_at_once_whatever_it_waits_for() {
         if refused {
             proxy.cut().await;
         } else {
-            proxy.silence();
+            proxy.silence().await;
         }
         worker.line_with("the session is over", PATIENCE).await;
         // Between two attempts, or in one that nobody answers.

@@ -6,6 +6,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::dead_address::{fill_queue, listen};
+
 /// The network between a client and a broker, which can fail. Connections are numbered from 0.
 pub struct AmqpProxy {
     address: SocketAddr,
@@ -22,6 +24,8 @@ struct State {
     next: u64,
     /// Nothing passes, and nobody is told.
     silent: bool,
+    /// Nor does any new connection come to be.
+    swallowing: bool,
     /// Older connections carry nothing any more, and nobody is told.
     forgotten: u64,
     /// The broker's confirms do not pass on older connections.
@@ -31,9 +35,14 @@ struct State {
 impl AmqpProxy {
     /// To the broker with this URI, `amqp://user:password@host:port/vhost`.
     pub async fn start(uri: &str) -> Self {
+        Self::start_on("127.0.0.1:0".parse().unwrap(), uri).await
+    }
+
+    /// The same, at this address.
+    pub async fn start_on(address: SocketAddr, uri: &str) -> Self {
         let (login, rest) = uri.strip_prefix("amqp://").unwrap().rsplit_once('@').unwrap();
         let (broker, vhost) = rest.split_once('/').unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen(address);
         let (address, state) = (listener.local_addr().unwrap(), watch::Sender::new(State::default()));
         let login = (login.to_owned(), vhost.to_owned());
         let mut proxy = Self { address, broker: broker.to_owned(), login, state, accepting: None };
@@ -60,24 +69,27 @@ impl AmqpProxy {
 
     /// Takes connections again after [`cut`](Self::cut).
     pub async fn restore(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.accept(listener);
+        self.accept(listen(self.address));
     }
 
-    /// Nothing passes any more, in either direction, and no connection ends: new ones are taken and stay silent.
-    pub fn silence(&self) {
+    /// Nothing passes any more, in either direction, and no connection ends. New ones do not come to be.
+    pub async fn silence(&self) {
         self.state.send_modify(|state| state.silent = true);
+        self.state.subscribe().wait_for(|state| state.swallowing).await.unwrap();
     }
 
     /// After [`silence`](Self::silence): goes on where it stopped, as TCP's retransmissions would.
     pub fn resume(&self) {
-        self.state.send_modify(|state| state.silent = false);
+        self.state.send_modify(|state| (state.silent, state.swallowing) = (false, false));
     }
 
     /// After [`silence`](Self::silence): new connections pass. Those that there are stay silent for ever, as behind a
     /// firewall that has forgotten them.
     pub fn forget(&self) {
-        self.state.send_modify(|state| (state.silent, state.forgotten) = (false, state.next));
+        self.state.send_modify(|state| {
+            (state.silent, state.swallowing) = (false, false);
+            state.forgotten = state.next;
+        });
     }
 
     /// On the connections that there are, everything passes but the broker's confirms.
@@ -88,9 +100,19 @@ impl AmqpProxy {
     fn accept(&mut self, listener: TcpListener) {
         let (broker, state) = (self.broker.clone(), self.state.clone());
         self.accepting = Some(tokio::spawn(async move {
+            let mut silence = state.subscribe();
             // They end with this task.
             let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
+            loop {
+                let accepted = tokio::select! {
+                    biased;
+                    _ = silence.wait_for(|state| state.silent) => None,
+                    accepted = listener.accept() => Some(accepted.unwrap()),
+                };
+                let Some((client, _)) = accepted else {
+                    swallow(&listener, &state, &mut silence).await;
+                    continue;
+                };
                 let mut number = 0;
                 state.send_modify(|state| {
                     number = state.next;
@@ -99,6 +121,16 @@ impl AmqpProxy {
                 connections.spawn(carry(client, broker.clone(), Line { number, state: state.subscribe() }));
             }
         }));
+    }
+}
+
+/// While there is silence nobody connects: the queue is full.
+async fn swallow(listener: &TcpListener, state: &watch::Sender<State>, silence: &mut watch::Receiver<State>) {
+    let queue = fill_queue(listener.local_addr().unwrap()).await;
+    state.send_modify(|state| state.swallowing = true);
+    silence.wait_for(|state| !state.silent).await.unwrap();
+    for _ in &queue {
+        listener.accept().await.unwrap();
     }
 }
 
