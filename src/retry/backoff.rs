@@ -107,6 +107,13 @@ impl Intervals {
     pub fn shortened(&self, interval: Duration, dice: f64) -> Duration {
         interval.mul_f64(1.0 - 0.5 * self.jitter * dice.clamp(0.0, 1.0))
     }
+
+    /// `interval` made longer or shorter by up to the jitter's share: those who began together part, and the mean stays.
+    /// `dice` is from 0 to 1.
+    #[must_use]
+    pub fn spread(&self, interval: Duration, dice: f64) -> Duration {
+        interval.mul_f64(1.0 + self.jitter * (2.0 * dice.clamp(0.0, 1.0) - 1.0))
+    }
 }
 
 #[cfg(test)]
@@ -128,12 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn jitter_lengthens_a_retry_and_shortens_a_poll_within_its_bounds() {
+    fn jitter_lengthens_a_retry_shortens_a_poll_and_spreads_reconnects_within_its_bounds() {
         let ten = Duration::from_secs(10);
         assert_eq!(polling().lengthened(ten, 0.0), ten);
         assert_eq!(polling().lengthened(ten, 1.0), Duration::from_secs(12));
         assert_eq!(polling().shortened(ten, 0.0), ten);
         assert_eq!(polling().shortened(ten, 1.0), Duration::from_secs(9));
+        assert_eq!([0.0, 0.5, 1.0].map(|dice| polling().spread(ten, dice)), [8, 10, 12].map(Duration::from_secs));
     }
 
     #[test]

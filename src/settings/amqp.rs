@@ -27,21 +27,22 @@ pub struct Amqp {
     pub connect_timeout: Span,
     /// For one publish.
     pub confirm_timeout: Span,
-    /// First wait between two attempts to build a session.
+    /// First wait between two attempts to build a session, in the mean.
     pub reconnect_initial: Span,
-    /// Longest wait between two attempts to build a session.
+    /// Longest wait between two attempts to build a session, in the mean.
     pub reconnect_max: Span,
     /// Names and arguments of queues and exchanges.
     pub topology: Topology,
 }
 
 impl Amqp {
-    /// The intervals between two attempts to build a session.
+    /// The intervals between two attempts to build a session. Each varies by half of itself: a fleet that lost its broker at
+    /// one moment comes back over some seconds.
     ///
     /// # Errors
     /// Says which number makes no sense.
     pub fn reconnect(&self) -> Result<Intervals, InvalidIntervals> {
-        Intervals::new(*self.reconnect_initial, 2.0, *self.reconnect_max, 0.25)
+        Intervals::new(*self.reconnect_initial, 2.0, *self.reconnect_max, 0.5)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::broker_link::{Broker, RabbitMq, Session as _};
-use super::clock::Clock;
+use super::clock::{Clock, dice};
 use super::counters::Counters;
 use super::gatekeeper::Gatekeeper;
 use super::handle::Handler;
@@ -38,6 +38,11 @@ pub enum RunError {
 
 /// A session that consumed for this long was a good one.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// The interval after the loss of a session: from one to three seconds as the settings come. Not shorter, since where a
+/// cluster has lost a node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders
+/// for as long as that node is away. And so wide, since all workers of a broker lose it at the same moment.
+const AFTER_LOSS: u32 = 3;
 
 /// Works until `stop` is cancelled: builds a session, works in it until a fault, builds the next, for ever.
 ///
@@ -72,7 +77,7 @@ pub async fn run_on<B: Broker, O: Operations>(
     let limits = Limits::new(settings);
     let reconnect = settings.amqp.reconnect()?;
     let settler = Arc::new(Settler::new(publish_retry()?, Arc::clone(&readiness)));
-    let mut sessions = Sessions { reconnect, failures: 0, lost_soon: 0, had_one: false, reported: None };
+    let mut sessions = Sessions::new(reconnect);
     // Ends with this function.
     let mut background = JoinSet::new();
     let reporter = Arc::clone(&handler);
@@ -87,7 +92,7 @@ pub async fn run_on<B: Broker, O: Operations>(
             Ok(session) => session,
             Err(error) => {
                 readiness.no_session(&error);
-                let pause = sessions.failed(error)?;
+                let pause = sessions.failed(error, dice())?;
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
@@ -101,7 +106,7 @@ pub async fn run_on<B: Broker, O: Operations>(
             SessionEnd::Stopped => return Ok(()),
             SessionEnd::Fault { fault, consumed } => {
                 warn!(%fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
-                let pause = sessions.lost(consumed);
+                let pause = sessions.lost(consumed, dice());
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
@@ -115,8 +120,8 @@ pub async fn run_on<B: Broker, O: Operations>(
 /// What is known of the sessions so far: how long to wait before the next, and what has been said already.
 struct Sessions {
     reconnect: Intervals,
-    /// Attempts in a row to build one that failed.
-    failures: u32,
+    /// Pauses in a row since there was none, or since one was lost.
+    pauses: u32,
     /// In a row that were built and did not last.
     lost_soon: u32,
     had_one: bool,
@@ -124,31 +129,37 @@ struct Sessions {
 }
 
 impl Sessions {
-    /// No session could be built: how long to wait, or that there is no use in trying.
-    fn failed(&mut self, error: BrokerError) -> Result<Duration, BrokerError> {
+    const fn new(reconnect: Intervals) -> Self {
+        Self { reconnect, pauses: 0, lost_soon: 0, had_one: false, reported: None }
+    }
+
+    /// No session could be built: how long to wait, or that there is no use in trying. `dice` is from 0 to 1.
+    fn failed(&mut self, error: BrokerError, dice: f64) -> Result<Duration, BrokerError> {
         if error.is_permanent() && !self.had_one {
             return Err(error);
         }
         self.report(error.to_string());
-        let pause = self.reconnect.nth(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        Ok(pause)
+        Ok(self.pause(dice))
     }
 
     /// There is one.
     fn built(&mut self) {
-        self.failures = 0;
+        self.pauses = AFTER_LOSS;
         self.had_one = true;
         self.reported = None;
     }
 
-    /// A session that consumed for this long was lost: how long to wait. Always the same: a message that ends every session
-    /// has to do so some twenty times before it is dead, and all others wait for that. Not less: where a cluster has lost a
-    /// node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders for as long
-    /// as that node is away.
-    fn lost(&mut self, consumed: Duration) -> Duration {
+    /// A session that consumed for this long was lost: how long to wait. The mean does not grow: a message that ends every
+    /// session has to do so some twenty times before it is dead, and all others wait for that.
+    fn lost(&mut self, consumed: Duration, dice: f64) -> Duration {
         self.lost_soon = if consumed >= GOOD_SESSION { 0 } else { self.lost_soon.saturating_add(1) };
-        self.reconnect.nth(2)
+        self.pause(dice)
+    }
+
+    fn pause(&mut self, dice: f64) -> Duration {
+        let pause = self.reconnect.spread(self.reconnect.nth(self.pauses), dice);
+        self.pauses = self.pauses.saturating_add(1);
+        pause
     }
 
     /// The same failure is logged once a minute, not at every attempt.
@@ -206,4 +217,88 @@ pub fn policy(settings: &Settings) -> Result<Policy, InvalidIntervals> {
         polling: settings.polling.intervals()?,
         conflict_retries: settings.retry.conflict_retries,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use fastrand::Rng;
+
+    use super::*;
+
+    const FLEET: u64 = 50;
+
+    fn defaults() -> Intervals {
+        settings::load(&[], &[]).expect("the defaults").settings.amqp.reconnect().expect("valid")
+    }
+
+    /// The times, from the common loss on, at which one worker of a fleet tries to build a session.
+    fn attempts(intervals: &Intervals, worker: u64, mut fails: impl FnMut(Duration) -> bool) -> Vec<Duration> {
+        let (mut sessions, mut dice) = (Sessions::new(intervals.clone()), Rng::with_seed(worker));
+        sessions.built();
+        let mut at = sessions.lost(GOOD_SESSION, dice.f64());
+        let mut attempts = vec![at];
+        while fails(at) {
+            at += sessions.failed(BrokerError::Closed, dice.f64()).expect("not the first session");
+            attempts.push(at);
+        }
+        attempts
+    }
+
+    /// At most so many of them lie within 100 ms.
+    fn crowd(mut times: Vec<Duration>) -> usize {
+        times.sort_unstable();
+        let within = |(first, from): (usize, &Duration)| {
+            times[first..].iter().take_while(|time| **time - *from < Duration::from_millis(100)).count()
+        };
+        times.iter().enumerate().map(within).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_fleet_that_lost_its_broker_comes_back_spread_out_however_long_the_outage_was() {
+        let intervals = defaults();
+        for tenths in iter::once(0).chain(8..60).chain([100, 300, 600]) {
+            let outage = Duration::from_millis(100 * tenths);
+            let back = |worker| *attempts(&intervals, worker, |at| at < outage).last().expect("one at least");
+            let times: Vec<Duration> = (0..FLEET).map(back).collect();
+            let last = times.iter().max().expect("a fleet").saturating_sub(outage);
+            assert!(last < Duration::from_secs(3), "after {outage:?} one came back only after another {last:?}");
+            let most = crowd(times);
+            assert!(most <= 10, "after {outage:?} {most} came back within 100 ms");
+        }
+    }
+
+    #[test]
+    fn a_fleet_whose_attempts_fail_in_a_row_tries_each_of_them_spread_out() {
+        let intervals = defaults();
+        for count in 0..20 {
+            let nth = |worker| {
+                let mut left = count;
+                let fails = |_| {
+                    left -= 1;
+                    left >= 0
+                };
+                *attempts(&intervals, worker, fails).last().expect("one at least")
+            };
+            let most = crowd((0..FLEET).map(nth).collect());
+            assert!(most <= 10, "after {count} failed attempts {most} tried within 100 ms");
+        }
+    }
+
+    #[test]
+    fn after_a_loss_there_is_a_second_at_least_for_the_election_of_new_leaders() {
+        let intervals = defaults();
+        for worker in 0..1000 {
+            let pause = attempts(&intervals, worker, |_| false)[0];
+            assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&pause), "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_not_there_yet_is_tried_soon_and_then_ever_more_rarely() {
+        let mut sessions = Sessions::new(defaults());
+        let mut pause = || sessions.failed(BrokerError::Closed, 0.5).expect("may pass").as_millis();
+        assert_eq!(iter::repeat_with(&mut pause).take(6).collect::<Vec<_>>(), [250, 500, 1000, 2000, 2000, 2000]);
+    }
 }
