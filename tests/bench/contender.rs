@@ -37,11 +37,15 @@ pub struct Run {
 impl Contender {
     /// Starts it. It works at once on what stands in the queues.
     pub fn start(self, stage: &Stage, run: Run) -> anyhow::Result<Process> {
-        let command = match self {
-            Self::Thin => thin(stage, run)?,
-            Self::Worker => worker(stage, run)?,
-        };
-        Process::start(command, stage.folder().join(format!("{self}.log")))
+        Process::start(self.command(stage, run)?, stage.folder().join(format!("{self}.log")))
+    }
+
+    /// What starts it.
+    pub fn command(self, stage: &Stage, run: Run) -> anyhow::Result<Command> {
+        match self {
+            Self::Thin => thin(stage, run),
+            Self::Worker => worker(stage, run),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! cargo bench --bench throughput                              worker and thin loop in turns, three rounds of 10,000 requests
 //! cargo bench --bench throughput -- --at-least 0.7            the same, and it fails below 0.7 of the thin loop's rate
 //! cargo bench --bench throughput -- --parked 1000,200000      memory while so many operations are being waited for
+//! tests/bench/instructions.sh                                 instructions and allocations a request, of both
 //! cargo bench --bench throughput -- --help                    all options
 //! ```
 //!
@@ -42,6 +43,7 @@
 
 mod answers;
 mod contender;
+mod instructions;
 mod parked;
 mod process;
 mod report;
@@ -98,6 +100,9 @@ struct Measure {
     /// Instead: the worker's memory once so many operations are parked, and the time to park them.
     #[arg(long, value_name = "COUNT,COUNT…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     parked: Vec<u32>,
+    /// Instead: the instructions and allocations that each contender takes for a request. Needs valgrind.
+    #[arg(long, conflicts_with = "parked")]
+    instructions: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -135,7 +140,13 @@ async fn measure(options: &Measure) -> anyhow::Result<()> {
 }
 
 async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
-    if options.parked.is_empty() { throughput::run(stage, options).await } else { parked::run(stage, options).await }
+    if options.instructions {
+        instructions::run(stage, options).await
+    } else if options.parked.is_empty() {
+        throughput::run(stage, options).await
+    } else {
+        parked::run(stage, options).await
+    }
 }
 
 /// Waits for SIGINT or SIGTERM, and tells which it was.

@@ -39,7 +39,7 @@ pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
 }
 
 /// Has the worker declare its topology.
-async fn declare(stage: &Stage, run: Run) -> anyhow::Result<()> {
+pub async fn declare(stage: &Stage, run: Run) -> anyhow::Result<()> {
     let mut worker = Contender::Worker.start(stage, run)?;
     stage.declared(&mut worker).await?;
     worker.end().await
@@ -66,14 +66,20 @@ async fn measure(
     let cost = Cost::between(&from, &to, process::memory(process.id())?.peak);
     process.end().await?;
 
-    let faults = answers::check(stage, &batch).await?;
-    ensure!(faults.is_none(), "{}: {faults}", batch.label);
+    check(stage, &batch).await?;
     let made = stage.calls().await?;
     let (cancels, gets) = (made.cancel - calls.cancel, made.get - calls.get);
     let once = u64::from(count);
     ensure!((cancels, gets) == (once, once), "{contender} made {cancels} cancels and {gets} gets for {once} requests");
     report::print(number, contender, &cost);
     Ok(cost)
+}
+
+/// Fails unless each request was answered once, and truthfully.
+pub async fn check(stage: &Stage, batch: &Batch) -> anyhow::Result<()> {
+    let faults = answers::check(stage, batch).await?;
+    ensure!(faults.is_none(), "{}: {faults}", batch.label);
+    Ok(())
 }
 
 /// One look: what has been done by now, and at what cost.
@@ -86,19 +92,19 @@ pub struct Look {
 }
 
 /// The results queue, watched.
-struct Results<'a> {
+pub struct Results<'a> {
     stage: &'a Stage,
     channel: Channel,
     queue: String,
 }
 
 impl<'a> Results<'a> {
-    async fn watch(stage: &'a Stage) -> anyhow::Result<Self> {
+    pub async fn watch(stage: &'a Stage) -> anyhow::Result<Self> {
         Ok(Self { stage, channel: stage.channel().await?, queue: stage.topology.results_queue() })
     }
 
     /// Waits until at least so many answers stand in the queue.
-    async fn reach(&mut self, process: &mut Process, count: u32) -> anyhow::Result<Look> {
+    pub async fn reach(&mut self, process: &mut Process, count: u32) -> anyhow::Result<Look> {
         let mut last = (Instant::now(), 0);
         loop {
             let answers = depth(&self.channel, &self.queue).await?;
