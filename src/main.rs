@@ -3,20 +3,42 @@
 use std::env;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
+use std::thread::Builder;
+
+use cancel_worker::{cli, telemetry};
 
 /// One message whose headers are 26,000 nested arrays, as deep as a frame can hold, overflows the stack of the
 /// thread that parses it, and with it the process. 64 MiB survive it, 32 MiB do not; without optimization it takes
 /// more than 256 MiB. A stack takes up memory only as far as it is used.
 const MIN_STACK: usize = if cfg!(debug_assertions) { 512 << 20 } else { 64 << 20 };
 
+/// What a panic ends a Rust process with.
+const PANICKED: u8 = 101;
+
 fn main() -> ExitCode {
     if let Err(error) = ensure_thread_stacks() {
-        eprint_line(&format!("cancel-worker: failed to start itself again with larger thread stacks: {error}"));
+        telemetry::print_line(&format!(
+            "cancel-worker: failed to start itself again with larger thread stacks: {error}"
+        ));
+        telemetry::flush();
         return ExitCode::FAILURE;
     }
-    // In a thread, since the first thread's stack is not ours to size, and what parses copies and writes such a message
-    // needs a deep one too.
-    std::thread::spawn(cancel_worker::cli::main).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    telemetry::report_panics();
+    let exit = run();
+    telemetry::flush();
+    exit
+}
+
+/// Carries out the command in a thread, since the first thread's stack is not ours to size, and what parses copies and
+/// writes such a message needs a deep one too.
+fn run() -> ExitCode {
+    match Builder::new().name("main".to_owned()).spawn(cli::main) {
+        Ok(thread) => thread.join().unwrap_or(ExitCode::from(PANICKED)),
+        Err(error) => {
+            telemetry::print_line(&format!("cancel-worker: failed to start a thread: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The size of new threads' stacks is read from the environment once, before the first of them: so a process that was
@@ -34,9 +56,4 @@ fn ensure_thread_stacks() -> std::io::Result<()> {
         .env("RUST_MIN_STACK", MIN_STACK.to_string())
         .exec();
     Err(error)
-}
-
-#[expect(clippy::print_stderr, reason = "logging has not been set up yet")]
-fn eprint_line(line: &str) {
-    eprintln!("{line}");
 }

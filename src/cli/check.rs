@@ -1,4 +1,4 @@
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
 
@@ -137,8 +137,10 @@ impl Report {
 
     fn print(self) -> std::io::Result<Exit> {
         let mut out = std::io::stdout().lock();
-        for line in &self.lines {
-            writeln!(out, "{line}")?;
+        match self.lines.iter().try_for_each(|line| writeln!(out, "{line}")) {
+            // Whoever reads it has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            printed => printed?,
         }
         Ok(if self.broker_wrong {
             Exit::Broker

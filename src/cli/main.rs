@@ -1,4 +1,3 @@
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -25,15 +24,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.code(),
         Err(error) => {
-            say(&format!("cancel-worker: {error:#}"));
+            telemetry::print_line(&format!("cancel-worker: {error:#}"));
             Exit::of_error(&error).code()
         }
     }
-}
-
-/// A line on standard error. One that cannot be written has nowhere else to go.
-pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The runtime of a command: with one thread, tasks run on the thread that waits for them, which is the cheapest.

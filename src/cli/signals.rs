@@ -2,6 +2,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::telemetry;
+
 /// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at the second.
 ///
 /// # Errors
@@ -20,6 +22,7 @@ pub(super) fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
         stop.cancel();
         let code = next().await;
         warn!("a second signal: ending at once; what is in flight will be delivered again");
+        telemetry::flush();
         std::process::exit(code);
     });
     Ok(())

@@ -16,9 +16,10 @@ pub(super) const LINGER: Duration = Duration::from_millis(200);
 pub(super) enum Fault {
     #[error("{0}")]
     Broker(#[from] BrokerError),
-    /// A bug. The delivery that met it would stay unacknowledged, so the session ends and the broker counts it.
-    #[error("a task panicked: {0}")]
-    Panicked(JoinError),
+    /// A bug. The delivery that met it would stay unacknowledged, so the session ends and the broker counts it. What it said
+    /// is left out, since it may quote what was being handled; where it was, has been logged.
+    #[error("a task panicked")]
+    Panicked,
 }
 
 /// One for each delivery in hand.
@@ -29,7 +30,7 @@ pub(super) type Ended = Result<Result<(), BrokerError>, JoinError>;
 pub(super) fn task_ended(ended: Ended) -> Result<(), Fault> {
     match ended {
         Ok(result) => result.map_err(Fault::Broker),
-        Err(error) => Err(Fault::Panicked(error)),
+        Err(_) => Err(Fault::Panicked),
     }
 }
 
@@ -76,7 +77,7 @@ async fn all_ended(tasks: &mut Tasks) {
     while let Some(ended) = tasks.join_next().await {
         match task_ended(ended) {
             Ok(()) => {}
-            Err(fault @ Fault::Panicked(_)) => error!(%fault, "a delivery could not be settled"),
+            Err(fault @ Fault::Panicked) => error!(%fault, "a delivery could not be settled"),
             Err(Fault::Broker(error)) => {
                 error!(%error, in_flight = tasks.len(), "what is in hand cannot be finished: the session has ended");
                 return;

@@ -176,7 +176,7 @@ where
 async fn ended(tasks: &mut Tasks, task: Id) -> Result<(), Fault> {
     let end = Instant::now() + ALONE;
     while let Ok(Some(next)) = timeout_at(end, tasks.join_next_with_id()).await {
-        let (id, result) = next.map_err(Fault::Panicked)?;
+        let (id, result) = next.map_err(|_| Fault::Panicked)?;
         result?;
         if id == task {
             break;
@@ -218,8 +218,7 @@ async fn fault_end(
 ) -> SessionEnd {
     readiness.no_session(match &fault {
         Fault::Broker(error) => error,
-        // Its message may quote what was being handled, and anybody may read the readiness.
-        Fault::Panicked(_) => &"a task panicked, see the log",
+        Fault::Panicked => &"a task panicked, see the log",
     });
     tasks.shutdown().await;
     session.close().await;

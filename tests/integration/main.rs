@@ -35,6 +35,7 @@ mod harness;
 mod hostile_names;
 mod hostile_servers;
 mod http_versions;
+mod logs;
 mod messages;
 mod misconfiguration;
 mod odd_properties;

@@ -139,13 +139,13 @@ async fn a_login_that_is_refused_is_told_of() {
         url.set_password(Some(PASSWORD)).unwrap();
     });
     scene.set("amqp.uri", &uri);
-    // Every detail, of lapin too.
+    // Every detail.
     scene.set("log.filter", "trace");
     let words = ["refused the login of user \"nobody\"", "check user and password in amqp.uri"];
     let run = run_command(&["run"], &scene.environment(), "").await;
     assert_eq!(run.code, BROKER);
     assert!(!run.stderr.contains(PASSWORD), "the password is in the log");
-    scene.set("log.filter", "info,lapin=off");
+    scene.set("log.filter", "info");
     is_told(&scene, BROKER, &words).await;
 }
 

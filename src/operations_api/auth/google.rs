@@ -152,7 +152,8 @@ impl Google {
     async fn begin(&self) -> Result<Arc<Login>, AuthError> {
         let plan = Arc::clone(&self.plan);
         let begun = tokio::task::spawn_blocking(move || Login::begin(&plan)).await;
-        let begun = begun.unwrap_or_else(|error| Err(Trouble::Build { problem: error.to_string() }));
+        // A panic's own words are not passed on: they may quote a secret.
+        let begun = begun.unwrap_or_else(|_| Err(Trouble::Build { problem: "it panicked, see the log".to_owned() }));
         let mut known = self.known();
         known.built = Some(Instant::now());
         known.refused = false;

@@ -80,7 +80,9 @@ impl TokenFile {
         };
         let path = Arc::clone(&self.path);
         let look = tokio::task::spawn_blocking(move || look(&path, token)).await;
-        let look = look.unwrap_or_else(|error| Err(unreadable(&self.path, std::io::Error::other(error))));
+        // A panic's own words are not passed on: they may quote the token.
+        let panicked = || std::io::Error::other("reading it panicked, see the log");
+        let look = look.unwrap_or_else(|_| Err(unreadable(&self.path, panicked())));
         self.known().learn(look, refused, Instant::now())
     }
 
