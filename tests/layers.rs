@@ -22,6 +22,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("reqwest", &["operations_api/"]),
     ("google_cloud_auth", &["operations_api/auth/"]),
     ("lapin", &["broker/"]),
+    ("async_compat", &["broker/"]),
     ("axum", &["simulator/", "admin/"]),
     ("backoff", &["retry/backoff.rs"]),
     ("anyhow", &["cli/", "main.rs"]),

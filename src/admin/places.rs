@@ -1,7 +1,9 @@
-use std::io;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,16 +19,89 @@ const PLACES: usize = 64;
 /// How long a connection lasts at most, whatever it is used for.
 const LIFE: Duration = Duration::from_secs(2);
 
+/// So many file descriptors are kept for connections: probes are answered also when the process has no other left.
+const RESERVE: usize = 4;
+
+/// Before a connection is taken again that could not be.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Takes few connections at once, and none for long: whoever reaches the address can keep neither the worker's memory nor
 /// its file descriptors.
 pub(super) struct Places {
     listener: TcpListener,
     free: Arc<Semaphore>,
+    reserve: Arc<Reserve>,
 }
 
 impl Places {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(PLACES)) }
+        let reserve = Arc::new(Reserve::default());
+        reserve.fill();
+        Self { listener, free: Arc::new(Semaphore::new(PLACES)), reserve }
+    }
+
+    /// The next connection, on a descriptor of the reserve if there is no other.
+    async fn next(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match poll_fn(|context| self.poll_next(context)).await {
+                Ok(connection) => return connection,
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Without a descriptor the system refuses even to look for a connection: so one is given up for the look, and taken
+    /// back at once if there is none, before anybody else can get it.
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        loop {
+            match self.listener.poll_accept(context) {
+                Poll::Ready(Err(error)) if is_of_the_peer(&error) || self.reserve.give_up_one() => {}
+                Poll::Ready(Ok(connection)) => return Poll::Ready(Ok(connection)),
+                nothing => {
+                    self.reserve.fill();
+                    return nothing;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the connection ended before it was taken.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+}
+
+/// Open files that stand for nothing but their descriptors.
+#[derive(Default)]
+struct Reserve(Mutex<Vec<File>>);
+
+impl Reserve {
+    /// Takes back what was given up, as far as the system lets it.
+    fn fill(&self) {
+        let mut files = self.files();
+        while files.len() < RESERVE
+            && let Ok(file) = File::open("/dev/null")
+        {
+            files.push(file);
+        }
+    }
+
+    /// Makes room for a connection; tells whether there was anything to give up.
+    fn give_up_one(&self) -> bool {
+        self.files().pop().is_some()
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fills the reserve when a connection has ended.
+struct Refill(Arc<Reserve>);
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        self.0.fill();
     }
 }
 
@@ -41,8 +116,9 @@ impl Listener for Places {
                 break permit;
             }
         };
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Place { stream, end: Box::pin(sleep(LIFE)), _permit: permit }, address)
+        let (stream, address) = self.next().await;
+        let refill = Refill(Arc::clone(&self.reserve));
+        (Place { stream, end: Box::pin(sleep(LIFE)), _refill: refill, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -54,6 +130,8 @@ impl Listener for Places {
 pub(super) struct Place {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
+    /// After the stream: its descriptor is what the reserve may be missing.
+    _refill: Refill,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -61,7 +139,7 @@ impl Place {
     /// The stream, as long as the connection lasts.
     fn stream(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
         if self.end.as_mut().poll(context).is_ready() {
-            return Err(io::ErrorKind::TimedOut.into());
+            return Err(ErrorKind::TimedOut.into());
         }
         Ok(Pin::new(&mut self.stream))
     }

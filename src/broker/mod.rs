@@ -15,6 +15,7 @@
 //! | `consumer`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
 //! | `publisher`, `outbound`, `ledger` | publishing; what goes onto the wire; which publishes are safe |
 //! | `replies` | direct replies, kept apart: a bad address makes the broker close the connection |
+//! | `io_runtime` | what lapin needs when a connection ends, started in time |
 //! | `parking` | which wait queue |
 //! | `tap` | watching events, for the command line |
 //! | `error`, `over` | faults, and the end of a session |
@@ -27,6 +28,7 @@ mod delivery;
 mod dial;
 mod error;
 mod inspection;
+mod io_runtime;
 mod ledger;
 mod names;
 mod outbound;
@@ -46,6 +48,7 @@ pub use content::Content;
 pub use delivery::{Delivery, Source};
 pub use error::BrokerError;
 pub use inspection::{Finding, Inspection, Status, inspect};
+pub use io_runtime::start_io_runtime;
 pub use ledger::Confirmed;
 pub use names::Target;
 pub use over::Over;

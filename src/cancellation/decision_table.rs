@@ -111,6 +111,19 @@ mod cancel {
     }
 
     #[test]
+    fn a_call_that_was_never_made_is_repeated_and_not_counted() {
+        let not_made = || match failure(FailureKind::Unavailable) {
+            Reply::Failure(failure) => Reply::NotMade(failure),
+            other => other,
+        };
+        let story =
+            Story::begins().answered(Step::Cancel, not_made()).waits(1.0).answered(Step::Cancel, Reply::Accepted);
+        let story = story.answered(Step::Get, not_made()).waits(1.0);
+        assert_eq!(story.progress.calls, Calls { cancel: 1, get: 0 });
+        story.answered(Step::Get, operation(true, Some(1))).ends(Outcome::Cancelled);
+    }
+
+    #[test]
     fn unimplemented_finishes_unimplemented() {
         Story::begins().answered(Step::Cancel, failure(FailureKind::Unimplemented)).ends(Outcome::Unimplemented);
     }

@@ -67,7 +67,7 @@ pub fn next_step(
     dice: f64,
     policy: &Policy,
 ) -> (Progress, Step) {
-    if let Reply::Failure(failure) = &reply {
+    if let Reply::Failure(failure) | Reply::NotMade(failure) = &reply {
         progress.last_error = Some(failure.error.clone());
     }
     let mut case = Case { progress: &mut progress, now, dice, policy };
@@ -89,9 +89,9 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn after_cancel(&mut self, reply: Reply) -> Step {
-        self.progress.calls.cancel = self.progress.calls.cancel.saturating_add(1);
+        self.progress.calls.cancel = self.progress.calls.cancel.saturating_add(reply.calls());
         let Failure { kind, error, retry_after } = match reply {
-            Reply::Failure(failure) => failure,
+            Reply::Failure(failure) | Reply::NotMade(failure) => failure,
             // 2xx, whatever the body.
             Reply::Accepted | Reply::Operation(_) | Reply::Undecodable { .. } => return self.accepted(),
         };
@@ -140,10 +140,10 @@ impl Case<'_> {
     }
 
     fn after_verification(&mut self, reply: Reply, reason: Reason, error: ErrorDetail) -> Step {
-        self.progress.calls.get = self.progress.calls.get.saturating_add(1);
+        self.progress.calls.get = self.progress.calls.get.saturating_add(reply.calls());
         match reply {
             Reply::Operation(operation) => self.concluded(operation).unwrap_or_else(|| fail(reason, error)),
-            Reply::Failure(failure) => match failure.kind {
+            Reply::Failure(failure) | Reply::NotMade(failure) => match failure.kind {
                 FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict => {
                     self.progress.renewed = false;
                     if self.out_of_time() {
@@ -162,12 +162,12 @@ impl Case<'_> {
     }
 
     fn after_poll(&mut self, reply: Reply) -> Step {
-        self.progress.calls.get = self.progress.calls.get.saturating_add(1);
+        self.progress.calls.get = self.progress.calls.get.saturating_add(reply.calls());
         match reply {
             Reply::Operation(operation) => self.concluded(operation).unwrap_or_else(|| self.not_done()),
             Reply::Undecodable { detail } => self.undecodable(&detail),
             Reply::Accepted => self.undecodable("the answer has no body"),
-            Reply::Failure(failure) => self.after_failed_poll(failure),
+            Reply::Failure(failure) | Reply::NotMade(failure) => self.after_failed_poll(failure),
         }
     }
 

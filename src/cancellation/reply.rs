@@ -19,6 +19,19 @@ pub enum Reply {
     },
     /// Anything else: an error answer, a redirect, no answer at all.
     Failure(Failure),
+    /// The call was never made: there is no token, or the system gives no file descriptor. To be repeated like any other
+    /// failure of its kind, but it says nothing of the service.
+    NotMade(Failure),
+}
+
+impl Reply {
+    /// How many calls it stands for.
+    pub(super) const fn calls(&self) -> u32 {
+        match self {
+            Self::Accepted | Self::Operation(_) | Self::Undecodable { .. } | Self::Failure(_) => 1,
+            Self::NotMade(_) => 0,
+        }
+    }
 }
 
 /// A `google.longrunning.Operation`, as far as decisions need it.

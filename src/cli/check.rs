@@ -4,6 +4,7 @@ use anyhow::Context as _;
 
 use super::arguments::Check;
 use super::exit::Exit;
+use super::limits::OpenFiles;
 use super::main::runtime;
 use crate::broker::{Finding, Inspection, Status, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
@@ -41,6 +42,11 @@ impl Report {
         }
         for warning in &loaded.warnings {
             self.lines.push(format!("WARN settings: {warning}"));
+        }
+        match OpenFiles::of(&loaded.settings) {
+            Some(files) if !files.suffice() => self.lines.push(format!("WARN open files: {files}")),
+            Some(files) => self.good("open files", &files.to_string()),
+            None => {}
         }
         self.good("settings", "valid");
     }
@@ -81,7 +87,7 @@ impl Report {
         self.credentials(&client, &name).await;
         let shown = location.map_or_else(|| "no location".to_owned(), |location| format!("location {location}"));
         match client.get(&name).await {
-            Reply::Failure(failure) => self.api_failure(&failure, &shown, &settings.api),
+            Reply::Failure(failure) | Reply::NotMade(failure) => self.api_failure(&failure, &shown, &settings.api),
             Reply::Operation(_) | Reply::Accepted => {
                 self.good("api", &format!("{shown}: the endpoint serves the API"));
             }

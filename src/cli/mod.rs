@@ -6,6 +6,7 @@ mod arguments;
 mod cancel;
 mod check;
 mod exit;
+mod limits;
 mod main;
 mod names;
 mod request;

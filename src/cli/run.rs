@@ -3,13 +3,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::arguments::Run;
 use super::exit::Exit;
+use super::limits::OpenFiles;
 use super::main::{runtime, start_logging};
 use super::signals::stop_on_signals;
 use crate::admin::Admin;
+use crate::broker::start_io_runtime;
 use crate::operations_api::Client;
 use crate::settings::Loaded;
 use crate::telemetry::Readiness;
@@ -20,12 +22,16 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
     let Loaded { settings, warnings, .. } = command.settings.load(&[]).context("failed to start")?;
     start_logging(&settings.log, &warnings);
     let name = command.name.unwrap_or_else(default_name);
+    start_io_runtime();
     let runtime = runtime(settings.runtime.threads).context("failed to start the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone()).context("failed to handle signals")?;
         let client = Client::new(&settings.api).context("failed to build the API client")?;
         info!(version = env!("CARGO_PKG_VERSION"), worker = name, broker = %settings.amqp.uris, "starting");
+        if let Some(files) = OpenFiles::of(&settings).filter(|files| !files.suffice()) {
+            warn!("{files}");
+        }
         let readiness = Arc::new(Readiness::new(stop.clone()));
         if let Some(listen) = settings.admin.listen {
             answer_probes(listen, Arc::clone(&readiness)).await.context("failed to start")?;

@@ -476,6 +476,7 @@ mod tests {
                     prop_assert!(!failure.error.message.chars().any(char::is_control));
                     prop_assert!(failure.retry_after.is_none_or(|wait| wait <= MAX_RETRY_AFTER));
                 }
+                Reply::NotMade(_) => prop_assert!(false, "it was answered"),
             }
         }
     }

@@ -5,13 +5,14 @@ use bytesize::ByteSize;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Response, redirect};
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::{AuthError, Authorization, Source};
 use super::body::{drain, read_body};
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, Target};
 use super::reuse::{NoteConnecting, noting_reuse};
+use super::shortage::{self, Shortage};
 use super::tls::{TlsError, TlsFiles};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
@@ -32,6 +33,11 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// So many old connections may turn out to be closed, one after the other, before a call counts as failed.
 const REPEATS: u32 = 3;
+
+/// How often, and after which pause, a call looks again for a connection where the system has none to give. In all much
+/// shorter than the silence that a circuit breaker takes for an outage.
+const LOOKS: u32 = 8;
+const LOOK_AGAIN: Duration = Duration::from_millis(125);
 
 /// No setting makes a call last longer: beyond this the clock's arithmetic could overflow.
 const LONGEST_CALL: Duration = Duration::from_hours(24);
@@ -61,6 +67,7 @@ pub struct Client {
     connect_timeout: Duration,
     call_timeout: Duration,
     response_limit: usize,
+    shortage: Shortage,
 }
 
 /// Why there is no client.
@@ -96,6 +103,8 @@ enum CallError {
     ConnectTimeout { host: String, timeout: Duration },
     #[error("no connection to {host}: {cause}; {}", remedy(cause, setting))]
     Connect { host: String, cause: String, setting: &'static str },
+    #[error("no connection to {host} could be begun: {refusal}; {remedy}")]
+    Shortage { host: String, refusal: String, remedy: &'static str },
     #[error("no answer from {host} within {timeout:?} (api.call_timeout)")]
     AnswerTimeout { host: String, timeout: Duration },
     #[error("the answer from {host} had not ended after {timeout:?} (api.call_timeout)")]
@@ -137,6 +146,7 @@ impl Client {
             connect_timeout: *settings.connect_timeout,
             call_timeout: (*settings.call_timeout).min(LONGEST_CALL),
             response_limit: usize::try_from(settings.response_limit.as_u64()).unwrap_or(usize::MAX),
+            shortage: Shortage::default(),
         })
     }
 
@@ -160,6 +170,7 @@ impl Client {
     async fn call(&self, call: Call, name: &OperationName) -> Reply {
         match self.answer(call, name).await {
             Ok(reply) => reply,
+            Err(error) if error.is_before_the_call() => Reply::NotMade(error.into_failure()),
             Err(error) => Reply::Failure(error.into_failure()),
         }
     }
@@ -189,7 +200,8 @@ impl Client {
     }
 
     /// Sends, and again where the connection was an old one that broke before the answer began: most likely the server
-    /// had closed it already, and never saw the call. Both calls may be repeated.
+    /// had closed it already, and never saw the call. Both calls may be repeated. Where the system has no connection to
+    /// give, one that another call has finished with may serve a moment later.
     async fn send_again(
         &self,
         call: Call,
@@ -197,13 +209,17 @@ impl Client {
         authorization: Option<&Authorization>,
         deadline: Instant,
     ) -> Result<Response, CallError> {
-        let mut left = REPEATS;
+        let (mut left, mut looks) = (REPEATS, LOOKS);
         loop {
             let (sent, reused) = noting_reuse(self.send(call, target, authorization, deadline)).await;
-            if !(reused && left > 0 && matches!(sent, Err(CallError::Broken { .. }))) {
-                return sent;
+            match sent {
+                Err(CallError::Broken { .. }) if reused && left > 0 => left -= 1,
+                Err(CallError::Shortage { .. }) if looks > 0 && Instant::now() + LOOK_AGAIN < deadline => {
+                    looks -= 1;
+                    sleep(LOOK_AGAIN).await;
+                }
+                sent => return sent,
             }
-            left -= 1;
         }
     }
 
@@ -221,12 +237,20 @@ impl Client {
             Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
                 Err(CallError::ConnectTimeout { host: target.host(), timeout: self.connect_timeout })
             }
-            Ok(Err(error)) if error.is_connect() => {
-                Err(CallError::Connect { host: target.host(), cause: causes(&error), setting: target.setting })
-            }
+            Ok(Err(error)) if error.is_connect() => Err(self.not_connected(target, &error)),
             Ok(Err(error)) => Err(CallError::Broken { host: target.host(), cause: causes(&error) }),
             Err(_) => Err(CallError::AnswerTimeout { host: target.host(), timeout: self.call_timeout }),
         }
+    }
+
+    /// Why there is no connection: the system has none to give, or the host cannot be reached.
+    fn not_connected(&self, target: &Target, error: &reqwest::Error) -> CallError {
+        let host = target.host();
+        let Some(refusal) = shortage::refusal(error) else {
+            return CallError::Connect { host, cause: causes(error), setting: target.setting };
+        };
+        self.shortage.note(refusal);
+        CallError::Shortage { host, refusal: refusal.to_string(), remedy: shortage::remedy(refusal) }
     }
 
     fn request(&self, call: Call, url: url::Url, authorization: Option<&Authorization>) -> Request {
@@ -303,6 +327,11 @@ fn http(settings: &settings::Api) -> reqwest::ClientBuilder {
 }
 
 impl CallError {
+    /// Whether nothing was asked of the service: whatever it is, it says nothing about it.
+    const fn is_before_the_call(&self) -> bool {
+        matches!(self, Self::Credentials(_) | Self::CredentialsTimeout(_) | Self::Shortage { .. })
+    }
+
     fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::NoEndpoint(_) => FailureKind::BadEndpoint,

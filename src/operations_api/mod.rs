@@ -8,6 +8,7 @@
 //! | `client` | one call: deadline, connection, failure |
 //! | `body` | bounded reading |
 //! | `reuse` | was the connection a new one? |
+//! | `shortage` | what the system refuses before a call is made |
 //! | `endpoints` | location → host, name → URL |
 //! | `tls` | certificates and keys from files |
 //! | `auth` | where the bearer token comes from |
@@ -24,6 +25,7 @@ mod classify;
 mod client;
 mod endpoints;
 mod reuse;
+mod shortage;
 #[cfg(test)]
 mod tests;
 mod tls;

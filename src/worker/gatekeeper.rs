@@ -150,6 +150,7 @@ fn news(reply: &Reply, operation: &OperationName) -> News {
             News::Unavailable(Key::of(operation.as_str()))
         }
         Reply::Failure(Failure { kind: FailureKind::RateLimited, retry_after, .. }) => News::Throttled(*retry_after),
+        Reply::NotMade(_) => News::Dropped,
         _ => News::Answered,
     }
 }

@@ -45,7 +45,7 @@ fn client(stub: &Stub, path: &Path, more: &[(&str, &str)]) -> Client {
 
 fn failure(reply: Reply) -> Failure {
     match reply {
-        Reply::Failure(failure) => failure,
+        Reply::Failure(failure) | Reply::NotMade(failure) => failure,
         other => panic!("no failure: {other:?}"),
     }
 }

@@ -27,6 +27,7 @@ mod broker_topology;
 mod command_line;
 mod credentials;
 mod decision_table;
+mod descriptors;
 mod dialling;
 mod endpoints;
 mod endurance;

@@ -149,7 +149,7 @@ fn shown(reply: &Reply) -> String {
         Reply::Accepted => "accepted".to_owned(),
         Reply::Operation(operation) => format!("done {}, {:?}", operation.done, operation.error),
         Reply::Undecodable { detail } => detail.clone(),
-        Reply::Failure(failure) => format!("{:?}", failure.kind),
+        Reply::Failure(failure) | Reply::NotMade(failure) => format!("{:?}", failure.kind),
     }
 }
 

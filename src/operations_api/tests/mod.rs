@@ -68,7 +68,7 @@ fn name() -> OperationName {
 
 fn failure(reply: Reply) -> Failure {
     match reply {
-        Reply::Failure(failure) => failure,
+        Reply::Failure(failure) | Reply::NotMade(failure) => failure,
         other => panic!("no failure: {other:?}"),
     }
 }
