@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use cancel_worker::broker::{EventTap, Level, Publisher, Session, Target};
+use cancel_worker::broker::{EventSubscription, Publisher, Session, Target, WaitLevel};
 use cancel_worker::message::{CancelRequest, OperationName, ReceivedEvent};
 use cancel_worker::settings;
 use cancel_worker::worker::now;
@@ -80,7 +80,7 @@ async fn delete_topology(amqp: &settings::Amqp) -> anyhow::Result<()> {
     let connection = lapin::Connection::connect(uri.expose_secret(), lapin::ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let prefix = &amqp.topology.prefix;
-    let levels = amqp.topology.wait_levels.0.iter().map(|level| format!("wait.{}", Level::new(**level).label()));
+    let levels = amqp.topology.wait_levels.0.iter().map(|level| format!("wait.{}", WaitLevel::new(**level).label()));
     for queue in ["requests", "followups", "results", "dead"].map(ToOwned::to_owned).into_iter().chain(levels) {
         channel.queue_delete(format!("{prefix}.{queue}").into(), Default::default()).await?;
     }
@@ -92,7 +92,7 @@ async fn delete_topology(amqp: &settings::Amqp) -> anyhow::Result<()> {
 }
 
 /// One request and its event, in full.
-async fn show_one(publisher: &Publisher, tap: &mut EventTap) -> anyhow::Result<()> {
+async fn show_one(publisher: &Publisher, tap: &mut EventSubscription) -> anyhow::Result<()> {
     let name = OperationName::parse("projects/demo/locations/global/operations/cancels-300ms-first")?;
     let context = RawValue::from_string(r#"{"ticket":4711,"price":1.50}"#.to_owned())?;
     let request = CancelRequest {
@@ -134,7 +134,7 @@ struct Report {
     took: Duration,
 }
 
-async fn run_all(publisher: &Publisher, tap: EventTap) -> anyhow::Result<Report> {
+async fn run_all(publisher: &Publisher, tap: EventSubscription) -> anyhow::Result<Report> {
     let requests = requests()?;
     say(&format!("\n{} requests of {} kinds:", requests.len(), MIX.len()));
     let mut report = Report::default();
@@ -185,7 +185,11 @@ async fn publish_all(
     Ok(sent)
 }
 
-async fn receive_all(mut tap: EventTap, sent: HashMap<String, Sent>, report: &mut Report) -> anyhow::Result<()> {
+async fn receive_all(
+    mut tap: EventSubscription,
+    sent: HashMap<String, Sent>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let progress = Progress::new(sent.len());
     let mut missing = sent;
     let mut answered: HashMap<String, String> = HashMap::new();

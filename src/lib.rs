@@ -24,7 +24,7 @@
 //! # The layers
 //!
 //! Imports go downwards only; modules of one row never import each other, but for `cancellation`,
-//! which takes its intervals from `retry`. `tests/layers.rs` checks it.
+//! which takes its intervals from `pacing`. `tests/layers.rs` checks it.
 //!
 //! | layer | modules | what |
 //! |---|---|---|
@@ -33,7 +33,7 @@
 //! | 4 | [`operations_api`], [`broker`], [`simulator`], [`admin`] | the only users of reqwest, of lapin, of axum (the last two) |
 //! | 3 | [`settings`], [`telemetry`] | settings as validated types; logs, readiness |
 //! | 2 | [`message`] | what is read from and written to queues |
-//! | 1 | [`cancellation`], [`retry`] | the decisions, without I/O |
+//! | 1 | [`cancellation`], [`pacing`] | the decisions, without I/O |
 
 pub mod admin;
 pub mod broker;
@@ -41,7 +41,7 @@ pub mod cancellation;
 pub mod cli;
 pub mod message;
 pub mod operations_api;
-pub mod retry;
+pub mod pacing;
 pub mod settings;
 pub mod simulator;
 pub mod telemetry;

@@ -15,7 +15,7 @@ use std::path::Path;
 use rust_source::{Token, code_of, rust_files, test_modules, tokens, without_tests};
 
 /// Imports within one row that are allowed all the same.
-const WITHIN_A_ROW: &[(&str, &str)] = &[("cancellation", "retry"), ("main", "cli")];
+const WITHIN_A_ROW: &[(&str, &str)] = &[("cancellation", "pacing"), ("main", "cli")];
 
 /// Outside libraries, and the paths below `src` that may use them (a folder ends with `/`).
 const LIBRARIES: &[(&str, &[&str])] = &[
@@ -24,7 +24,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("lapin", &["broker/"]),
     ("async_compat", &["broker/"]),
     ("axum", &["simulator/", "admin/"]),
-    ("backoff", &["retry/backoff.rs"]),
+    ("backoff", &["pacing/backoff.rs"]),
     ("anyhow", &["cli/", "main.rs"]),
 ];
 
@@ -140,7 +140,7 @@ fn imports(path: &str, tokens: &[Token]) -> Vec<(usize, String)> {
     found
 }
 
-/// The first segment of a path, or those of each path of a group: `broker` and `retry` of `{broker::Session, retry}`.
+/// The first segment of a path, or those of each path of a group: `broker` and `pacing` of `{broker::Session, pacing}`.
 fn first_segments(tokens: &[Token]) -> Vec<(usize, String)> {
     if tokens.first().is_some_and(|token| token.text != "{") {
         return vec![(tokens[0].line, tokens[0].text.clone())];
@@ -172,7 +172,7 @@ fn libraries_out_of_place(path: &str, tokens: &[Token]) -> Vec<(usize, String)> 
         if places.iter().any(|place| path == *place || (place.ends_with('/') && path.starts_with(place))) {
             continue;
         }
-        // A module of the same name (`retry::backoff`) hides the library where it is declared.
+        // A module of the same name (`pacing::backoff`) hides the library where it is declared.
         let hidden = tokens.windows(2).any(|pair| pair[0].text == "mod" && pair[1].text == *library);
         for (at, token) in tokens.iter().enumerate().filter(|(_, token)| token.text == *library) {
             let (before, after) = (text(at.checked_sub(1)), text(Some(at + 1)));
@@ -221,7 +221,7 @@ fn broken(path: &str, text: &str) -> Vec<String> {
 //! | 5 | [`worker`] | it |
 //! | 4 | [`operations_api`], [`broker`] | `reqwest` |
 //! | 2 | [`message`] | what is read |
-//! | 1 | [`cancellation`], [`retry`] | decisions |
+//! | 1 | [`cancellation`], [`pacing`] | decisions |
 ";
     check(path, text, &Layers::of(table))
         .iter()
@@ -242,10 +242,10 @@ fn an_import_upwards_is_caught_with_its_line() {
 }
 
 #[test]
-fn an_import_within_a_row_is_caught_except_of_retry_by_cancellation() {
+fn an_import_within_a_row_is_caught_except_of_pacing_by_cancellation() {
     assert_eq!(broken("broker/mod.rs", "use crate::operations_api::Client;").len(), 1);
-    assert_eq!(broken("retry/mod.rs", "use crate::cancellation::Policy;").len(), 1);
-    assert_eq!(broken("cancellation/machine.rs", "use crate::retry::Intervals;"), [""; 0]);
+    assert_eq!(broken("pacing/mod.rs", "use crate::cancellation::Policy;").len(), 1);
+    assert_eq!(broken("cancellation/machine.rs", "use crate::pacing::Backoff;"), [""; 0]);
     assert_eq!(broken("main.rs", "fn main() { cancel_worker::cli::run() }"), [""; 0]);
 }
 
@@ -315,9 +315,9 @@ fn a_library_out_of_its_place_is_caught() {
 
 #[test]
 fn the_backoff_library_is_told_from_the_module_of_that_name() {
-    assert_eq!(broken("retry/backoff.rs", "use backoff::ExponentialBackoff;"), [""; 0]);
-    assert_eq!(broken("retry/mod.rs", "mod backoff;\npub use backoff::Intervals;"), [""; 0]);
-    assert_eq!(broken("worker/mod.rs", "fn f(backoff: crate::retry::backoff::Intervals) { backoff.next() }"), [""; 0]);
+    assert_eq!(broken("pacing/backoff.rs", "use backoff::ExponentialBackoff;"), [""; 0]);
+    assert_eq!(broken("pacing/mod.rs", "mod backoff;\npub use backoff::Backoff;"), [""; 0]);
+    assert_eq!(broken("worker/mod.rs", "fn f(backoff: crate::pacing::backoff::Backoff) { backoff.next() }"), [""; 0]);
     assert_eq!(broken("worker/mod.rs", "use backoff::ExponentialBackoff;").len(), 1);
-    assert_eq!(broken("retry/mod.rs", "mod backoff;\nuse ::backoff::ExponentialBackoff;").len(), 1);
+    assert_eq!(broken("pacing/mod.rs", "mod backoff;\nuse ::backoff::ExponentialBackoff;").len(), 1);
 }

@@ -7,7 +7,7 @@
 //!
 //! A worker that is not ready mends itself as soon as what it waits for is there: starting it anew helps nobody.
 
-mod places;
+mod limited_listener;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use places::Places;
+use limited_listener::LimitedListener;
 
 use crate::telemetry::Readiness;
 
@@ -72,7 +72,7 @@ impl Admin {
     pub async fn serve(self, readiness: Arc<Readiness>) -> io::Result<()> {
         let app =
             Router::new().route("/livez", get(async || "live\n")).route("/readyz", get(readyz)).with_state(readiness);
-        axum::serve(Places::new(self.listener), app).await
+        axum::serve(LimitedListener::new(self.listener), app).await
     }
 }
 

@@ -45,25 +45,25 @@ impl fmt::Display for Role {
 }
 
 /// One connection, without lapin's recovery. Dropping it cuts it.
-pub(super) struct Link {
+pub(super) struct BrokerConnection {
     connection: Connection,
     role: Role,
-    _wire: Wire,
+    _wire: SocketGuard,
 }
 
-impl Link {
+impl BrokerConnection {
     /// Connects to the first of the nodes that answers, in random order, so that a fleet of workers spreads over them;
-    /// `dice` rolls from 0 to 1. Each node gets an equal share of the time.
+    /// `jitter` rolls from 0 to 1. Each node gets an equal share of the time.
     pub(super) async fn open_any<'a>(
         addresses: &'a [Address],
         role: Role,
         settings: &crate::settings::Amqp,
         worker: &str,
-        dice: impl FnMut() -> f64,
+        jitter: impl FnMut() -> f64,
     ) -> Result<(Self, &'a Address), BrokerError> {
         let share = *settings.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut errors = Vec::new();
-        for (place, address) in shuffled(addresses, dice) {
+        for (place, address) in shuffled(addresses, jitter) {
             match Self::open(address, role, *settings.heartbeat, worker, share).await {
                 Ok(link) => return Ok((link, address)),
                 Err(error) => errors.push((place, error)),
@@ -97,9 +97,9 @@ impl Link {
             return Err(unreachable("it is encrypted already".to_owned()));
         };
         let socket = plain.get_ref().as_fd().try_clone_to_owned().map_err(|error| unreachable(error.to_string()))?;
-        let wire = Wire::new(socket.into(), address.uri());
+        let socket_guard = SocketGuard::new(socket.into(), address.uri());
 
-        let encrypted = Arc::clone(&wire.encrypted);
+        let encrypted = Arc::clone(&socket_guard.encrypted);
         // lapin asks for it once: its recovery is off.
         let stream = Mutex::new(Some(stream));
         let connector = async move |uri: AMQPUri, _| {
@@ -114,9 +114,9 @@ impl Link {
         };
         let (uri, properties) = (with_heartbeat(address.uri(), heartbeat), properties(worker, role));
         match timeout_at(end, Connection::connector(uri, runtime, connector, properties)).await {
-            Ok(Ok(connection)) => Ok(Self { connection, role, _wire: wire }),
-            Ok(Err(error)) => Err(explained(&error, address, wire.stage())),
-            Err(_) => Err(BrokerError::TimedOut { address: node(), stage: wire.stage().as_str(), limit }),
+            Ok(Ok(connection)) => Ok(Self { connection, role, _wire: socket_guard }),
+            Ok(Err(error)) => Err(explained(&error, address, socket_guard.stage())),
+            Err(_) => Err(BrokerError::TimedOut { address: node(), stage: socket_guard.stage().as_str(), limit }),
         }
     }
 
@@ -146,9 +146,9 @@ impl Link {
     }
 }
 
-/// The addresses with their places, in an order that the dice decide.
-fn shuffled(addresses: &[Address], mut dice: impl FnMut() -> f64) -> impl Iterator<Item = (usize, &Address)> {
-    let mut order: Vec<_> = addresses.iter().enumerate().map(|numbered| (dice(), numbered)).collect();
+/// The addresses with their places, in an order that chance decides.
+fn shuffled(addresses: &[Address], mut jitter: impl FnMut() -> f64) -> impl Iterator<Item = (usize, &Address)> {
+    let mut order: Vec<_> = addresses.iter().enumerate().map(|numbered| (jitter(), numbered)).collect();
     order.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     order.into_iter().map(|(_, numbered)| numbered)
 }
@@ -190,13 +190,13 @@ impl Stage {
 /// A hold on the socket. lapin runs each connection on a thread that waits for the peer for ever, even when nobody
 /// wants the connection any more: a silent server would cost a thread, a socket and buffers at each attempt.
 /// Dropping this shuts the socket down, which ends that thread at any stage.
-struct Wire {
+struct SocketGuard {
     socket: TcpStream,
     /// Whether TLS is done, or not asked for.
     encrypted: Arc<AtomicBool>,
 }
 
-impl Wire {
+impl SocketGuard {
     fn new(socket: TcpStream, uri: &AMQPUri) -> Self {
         Self { socket, encrypted: Arc::new(AtomicBool::new(uri.scheme == AMQPScheme::AMQP)) }
     }
@@ -206,7 +206,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         // It fails only where the connection has ended already.
         let _ = self.socket.shutdown(Shutdown::Both);

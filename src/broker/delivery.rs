@@ -3,7 +3,7 @@ use std::fmt;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 
 use super::content::{Content, number};
-use super::{BrokerError, Confirmed, Over, Role};
+use super::{BrokerError, Confirmed, Role, SessionEnd};
 use crate::message::Envelope;
 
 /// How often the broker has delivered the message before; kept by quorum queues.
@@ -47,11 +47,11 @@ pub struct Delivery {
     source: Source,
     redelivered: bool,
     acker: lapin::Acker,
-    over: Over,
+    over: SessionEnd,
 }
 
 impl Delivery {
-    pub(super) fn new(delivery: lapin::message::Delivery, source: Source, over: Over) -> Self {
+    pub(super) fn new(delivery: lapin::message::Delivery, source: Source, over: SessionEnd) -> Self {
         let lapin::message::Delivery { redelivered, properties, data, acker, .. } = delivery;
         Self { content: Content::new(data, properties), source, redelivered, acker, over }
     }

@@ -1,12 +1,12 @@
 use lapin::Channel;
 
 use super::address::Address;
-use super::connection::{Link, Role};
+use super::connection::{BrokerConnection, Role};
 use super::error::{Refusal, refusal};
 use super::names::Names;
-use super::part::Part;
 use super::remedy::fault;
 use super::topology;
+use super::topology_item::TopologyItem;
 use super::{BrokerError, topology::Depth};
 use crate::settings;
 
@@ -53,7 +53,7 @@ pub async fn inspect(settings: &settings::Amqp, worker_name: &str) -> Result<Ins
     let mut inspection = Inspection { nodes: Vec::new(), topology: Vec::new() };
     for address in &addresses {
         let limit = *settings.connect_timeout;
-        let node = match Link::open(address, Role::Inspect, *settings.heartbeat, worker_name, limit).await {
+        let node = match BrokerConnection::open(address, Role::Inspect, *settings.heartbeat, worker_name, limit).await {
             Ok(link) => {
                 let mut outcome = Ok(());
                 if inspection.topology.is_empty() {
@@ -82,7 +82,7 @@ fn timed_out(address: &Address, settings: &settings::Amqp) -> BrokerError {
 }
 
 async fn inspect_topology(
-    link: &Link,
+    link: &BrokerConnection,
     address: &Address,
     settings: &settings::Amqp,
 ) -> Result<Vec<Finding>, BrokerError> {
@@ -90,7 +90,7 @@ async fn inspect_topology(
     let mut findings = Vec::new();
     let mut channel = link.channel().await?;
     for part in topology::plan(&names, &settings.topology) {
-        if matches!(part, Part::Binding { .. }) {
+        if matches!(part, TopologyItem::Binding { .. }) {
             continue;
         }
         // The refusal of the part before has closed the channel.
@@ -104,8 +104,8 @@ async fn inspect_topology(
 }
 
 /// Verifies that the part exists, and only then asks for it with all its arguments: that creates nothing any more.
-async fn look(channel: &Channel, part: &Part, declare: bool, address: &Address) -> Result<Status, BrokerError> {
-    let ours = declare && !part.is_own();
+async fn look(channel: &Channel, part: &TopologyItem, declare: bool, address: &Address) -> Result<Status, BrokerError> {
+    let ours = declare && !part.is_external();
     let depth = match topology::ensure(channel, part, true).await {
         Ok(depth) => depth,
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
@@ -118,7 +118,7 @@ async fn look(channel: &Channel, part: &Part, declare: bool, address: &Address) 
     }
     let Depth { messages, consumers } = depth;
     Ok(match part {
-        Part::Queue { .. } => Status::Queue { messages, consumers },
-        Part::Exchange { .. } | Part::Binding { .. } => Status::Exchange,
+        TopologyItem::Queue { .. } => Status::Queue { messages, consumers },
+        TopologyItem::Exchange { .. } | TopologyItem::Binding { .. } => Status::Exchange,
     })
 }

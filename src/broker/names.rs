@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::Level;
-use super::parking::Ladder;
+use super::WaitLevel;
+use super::wait_levels::WaitLevels;
 use crate::cancellation::Outcome;
 use crate::settings;
 
@@ -22,7 +22,7 @@ pub enum Target {
     /// To the exchange of events, with the routing key `operation.<outcome>`.
     Event(Outcome),
     /// Into a wait queue, from which it comes back as a follow-up.
-    Wait(Level),
+    Wait(WaitLevel),
     /// To the dead letters.
     Dead,
 }
@@ -32,22 +32,22 @@ pub enum Target {
 pub(super) struct Name {
     pub(super) name: String,
     /// The user's own: verified, never declared or bound.
-    pub(super) own: bool,
+    pub(super) external: bool,
 }
 
 /// A queue and the exchange that leads to it. Without an exchange, where only the queue is the user's own and so
 /// cannot be bound, the default exchange leads there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lane {
+pub(super) struct QueueBinding {
     pub(super) exchange: Option<Name>,
     pub(super) queue: Name,
 }
 
-impl Lane {
+impl QueueBinding {
     fn new(ours: &str, exchange: Option<&String>, queue: Option<&String>) -> Self {
-        let named = |own: Option<&String>| match own {
-            Some(name) => Name { name: name.clone(), own: true },
-            None => Name { name: ours.to_owned(), own: false },
+        let named = |external: Option<&String>| match external {
+            Some(name) => Name { name: name.clone(), external: true },
+            None => Name { name: ours.to_owned(), external: false },
         };
         let exchange = (exchange.is_some() || queue.is_none()).then(|| named(exchange));
         Self { exchange, queue: named(queue) }
@@ -66,47 +66,53 @@ impl Lane {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {
     prefix: String,
-    pub(super) requests: Lane,
-    pub(super) followups: Lane,
-    pub(super) dead: Lane,
+    pub(super) requests: QueueBinding,
+    pub(super) followups: QueueBinding,
+    pub(super) dead: QueueBinding,
     pub(super) wait_exchange: Name,
     pub(super) events_exchange: Name,
     /// None where it is switched off.
     pub(super) results: Option<Name>,
     /// Ascending.
-    pub(super) levels: Vec<Level>,
+    pub(super) levels: Vec<WaitLevel>,
 }
 
 impl Names {
     pub(super) fn new(topology: &settings::Topology) -> Self {
-        let settings::Topology { prefix, own, .. } = topology;
+        let settings::Topology { prefix, external, .. } = topology;
         let ours = |name: &str| format!("{prefix}.{name}");
-        let named = |own: Option<&String>, name: &str| match own {
-            Some(name) => Name { name: name.clone(), own: true },
-            None => Name { name: ours(name), own: false },
+        let named = |external: Option<&String>, name: &str| match external {
+            Some(name) => Name { name: name.clone(), external: true },
+            None => Name { name: ours(name), external: false },
         };
         let durations: Vec<Duration> = topology.wait_levels.0.iter().map(|span| **span).collect();
         Self {
-            requests: Lane::new(&ours("requests"), own.requests_exchange.as_ref(), own.requests_queue.as_ref()),
-            followups: Lane::new(&ours("followups"), None, None),
-            dead: Lane::new(&ours("dead"), own.dead_exchange.as_ref(), own.dead_queue.as_ref()),
+            requests: QueueBinding::new(
+                &ours("requests"),
+                external.requests_exchange.as_ref(),
+                external.requests_queue.as_ref(),
+            ),
+            followups: QueueBinding::new(&ours("followups"), None, None),
+            dead: QueueBinding::new(&ours("dead"), external.dead_exchange.as_ref(), external.dead_queue.as_ref()),
             wait_exchange: named(None, "wait"),
-            events_exchange: named(own.events_exchange.as_ref(), "events"),
-            results: topology.results.then(|| named(own.results_queue.as_ref(), "results")),
-            levels: Ladder::new(&durations).map(|ladder| ladder.levels().cloned().collect()).unwrap_or_default(),
+            events_exchange: named(external.events_exchange.as_ref(), "events"),
+            results: topology.results.then(|| named(external.results_queue.as_ref(), "results")),
+            levels: WaitLevels::new(&durations)
+                .map(|wait_levels| wait_levels.levels().cloned().collect())
+                .unwrap_or_default(),
             prefix: prefix.clone(),
         }
     }
 
     /// The wait queue of a level.
-    pub(super) fn wait_queue(&self, level: &Level) -> Name {
-        Name { name: format!("{}.wait.{}", self.prefix, level.label()), own: false }
+    pub(super) fn wait_queue(&self, level: &WaitLevel) -> Name {
+        Name { name: format!("{}.wait.{}", self.prefix, level.label()), external: false }
     }
 
     /// Whether it is one of the exchanges that the worker declares and binds itself.
     pub(super) fn is_ours(&self, exchange: &str) -> bool {
         let lanes = [&self.requests, &self.followups, &self.dead].into_iter().filter_map(|lane| lane.exchange.as_ref());
-        lanes.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.own && name.name == exchange)
+        lanes.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.external && name.name == exchange)
     }
 
     /// Exchange and routing key.
@@ -129,23 +135,26 @@ pub(super) fn reply_route(address: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
     use crate::cancellation::Reason;
-    use crate::settings::{OwnNames, Span, Spans, Topology};
+    use crate::settings::{ExternalNames, HumanDuration, HumanDurations, Topology};
 
-    fn names(own: OwnNames) -> Names {
+    fn names(external: ExternalNames) -> Names {
         Names::new(&Topology {
             prefix: "p".to_owned(),
             declare: true,
             results: true,
             delivery_limit: 20,
-            wait_levels: Spans(vec![Span(Duration::from_secs(60)), Span(Duration::from_secs(1))]),
-            own,
+            wait_levels: HumanDurations(vec![
+                HumanDuration(Duration::from_secs(60)),
+                HumanDuration(Duration::from_secs(1)),
+            ]),
+            external,
         })
     }
 
     #[test]
     fn every_target_has_an_exchange_and_a_routing_key() {
-        let names = names(OwnNames::default());
-        let minute = Level::new(Duration::from_secs(60));
+        let names = names(ExternalNames::default());
+        let minute = WaitLevel::new(Duration::from_secs(60));
         for (target, exchange, key) in [
             (Target::Request, "p.requests", "cancel"),
             (Target::Event(Outcome::Completed), "p.events", "operation.completed"),
@@ -169,14 +178,14 @@ mod tests {
 
     #[test]
     fn a_queue_of_the_users_own_without_its_exchange_is_reached_by_the_default_exchange() {
-        let names = names(OwnNames {
+        let names = names(ExternalNames {
             requests_queue: Some("jobs".to_owned()),
             dead_exchange: Some("graveyard".to_owned()),
-            ..OwnNames::default()
+            ..ExternalNames::default()
         });
         assert_eq!(names.route(&Target::Request), (String::new(), "jobs".to_owned()));
         assert_eq!(names.route(&Target::Dead), ("graveyard".to_owned(), "dead".to_owned()));
-        assert!(names.requests.queue.own && !names.dead.queue.own);
+        assert!(names.requests.queue.external && !names.dead.queue.external);
         assert!(names.is_ours("p.wait") && names.is_ours("p.events") && names.is_ours("p.followups"));
         assert!(!names.is_ours("graveyard") && !names.is_ours("p.dead") && !names.is_ours(""));
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::Link;
-use super::ledger::{Confirmed, Job, Ledger};
+use super::confirms::{Confirmed, Job, Ledger};
+use super::connection::BrokerConnection;
 use super::names::{Names, Target, reply_route};
 use super::outbound::Outbound;
 use super::replies::Replies;
 use super::upkeep::Upkeep;
-use super::{BrokerError, Delivery, Over};
+use super::{BrokerError, Delivery, SessionEnd};
 use crate::message::Outgoing;
 
 /// Jobs that wait for the ledger; more wait with their publishers.
@@ -68,7 +68,7 @@ pub struct Publisher {
     names: Arc<Names>,
     replies: Arc<Replies>,
     frame_max: usize,
-    over: Over,
+    over: SessionEnd,
     upkeep: Arc<Upkeep>,
     repeated: Arc<AtomicU64>,
 }
@@ -76,11 +76,11 @@ pub struct Publisher {
 impl Publisher {
     /// Opens the channel and starts the task that owns it.
     pub(super) async fn open(
-        link: &Link,
+        link: &BrokerConnection,
         names: Arc<Names>,
         confirm_timeout: Duration,
         replies: Replies,
-        over: Over,
+        over: SessionEnd,
         upkeep: Arc<Upkeep>,
     ) -> Result<Self, BrokerError> {
         let channel = link.channel().await?;

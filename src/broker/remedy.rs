@@ -2,15 +2,15 @@ use super::BrokerError;
 use super::address::Address;
 use super::error::{Refusal, for_shell, problem, refusal};
 use super::names::Name;
-use super::part::Part;
+use super::topology_item::TopologyItem;
 
 /// What a refused declaration means, and what to do.
-pub(super) fn fault(error: &lapin::Error, part: &Part, passive: bool, address: &Address) -> BrokerError {
+pub(super) fn fault(error: &lapin::Error, part: &TopologyItem, passive: bool, address: &Address) -> BrokerError {
     let what = part.what();
     let verb = match part {
         _ if passive => "verify",
-        Part::Binding { .. } => "make",
-        Part::Exchange { .. } | Part::Queue { .. } => "declare",
+        TopologyItem::Binding { .. } => "make",
+        TopologyItem::Exchange { .. } | TopologyItem::Queue { .. } => "declare",
     };
     let action = format!("{verb} {what}");
     match refusal(error) {
@@ -37,34 +37,34 @@ pub(super) fn fault(error: &lapin::Error, part: &Part, passive: bool, address: &
     }
 }
 
-fn missing_remedy(part: &Part) -> &'static str {
-    if part.is_own() {
-        "it is named in amqp.topology.own, so create it or correct the name there"
+fn missing_remedy(part: &TopologyItem) -> &'static str {
+    if part.is_external() {
+        "it is named in amqp.topology.external, so create it or correct the name there"
     } else {
         "create it, or set amqp.topology.declare = true to have it declared"
     }
 }
 
 /// RabbitMQ refuses to delete a quorum queue only if it is empty: so somebody has to look.
-fn remedy(part: &Part, argument: &str, vhost: &str) -> String {
+fn remedy(part: &TopologyItem, argument: &str, vhost: &str) -> String {
     let setting = match argument {
         "x-delivery-limit" => "set amqp.topology.delivery_limit to what it has, ",
         _ => "",
     };
     match part {
-        Part::Queue { name, .. } => {
+        TopologyItem::Queue { name, .. } => {
             let (vhost, name) = (for_shell(vhost), for_shell(&name.name));
             format!(
-                "{setting}let workers with the old settings empty the queue, stop them, see that it holds no message (`rabbitmqctl list_queues -p {vhost} name messages`), and delete it (`rabbitmqctl delete_queue -p {vhost} {name}`), or choose another amqp.topology.prefix, or name a queue of your own in amqp.topology.own"
+                "{setting}let workers with the old settings empty the queue, stop them, see that it holds no message (`rabbitmqctl list_queues -p {vhost} name messages`), and delete it (`rabbitmqctl delete_queue -p {vhost} {name}`), or choose another amqp.topology.prefix, or name a queue of your own in amqp.topology.external"
             )
         }
-        Part::Exchange { name: Name { name, .. }, .. } | Part::Binding { exchange: name, .. } => {
+        TopologyItem::Exchange { name: Name { name, .. }, .. } | TopologyItem::Binding { exchange: name, .. } => {
             let (vhost, name) = (for_erlang(vhost), for_erlang(name));
             let delete = format!(
                 "rabbit_exchange:delete(rabbit_misc:r({vhost}, exchange, {name}), false, <<\"cancel-worker\">>)."
             );
             format!(
-                "delete the exchange, and its bindings with it (`rabbitmqctl eval {}`), choose another amqp.topology.prefix, or name an exchange of your own in amqp.topology.own",
+                "delete the exchange, and its bindings with it (`rabbitmqctl eval {}`), choose another amqp.topology.prefix, or name an exchange of your own in amqp.topology.external",
                 for_shell(&delete)
             )
         }

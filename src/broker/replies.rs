@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::BrokerError;
 use super::address::Address;
-use super::connection::{Link, Role};
+use super::connection::{BrokerConnection, Role};
 use super::outbound::Outbound;
 use crate::settings::{self, UriSource};
 
@@ -30,7 +30,7 @@ pub(super) struct Replies {
 
 #[derive(Default)]
 struct Line {
-    open: Option<(Link, Channel)>,
+    open: Option<(BrokerConnection, Channel)>,
     opened: Option<Instant>,
 }
 
@@ -71,7 +71,7 @@ impl Replies {
         }
         line.opened = Some(Instant::now());
         let address = self.address.renewed(&self.uris);
-        let link = Link::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
+        let link = BrokerConnection::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
         let channel = link.channel().await?;
         line.open = Some((link, channel.clone()));
         Ok(channel)

@@ -6,15 +6,15 @@ use lapin::{ConnectionStatus, Event};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::address::Address;
-use super::connection::{Link, Role};
-use super::consumer::Intake;
+use super::connection::{BrokerConnection, Role};
+use super::consumers::Consumers;
 use super::names::Names;
-use super::over::End;
-use super::part::Part;
 use super::replies::Replies;
+use super::session_end::EndOnDrop;
 use super::topology;
+use super::topology_item::TopologyItem;
 use super::upkeep::{self, Upkeep};
-use super::{BrokerError, Delivery, EventTap, Over, Publisher, Source};
+use super::{BrokerError, Delivery, EventSubscription, Publisher, SessionEnd, Source};
 use crate::settings;
 
 /// How long stopping the consumers may take.
@@ -26,20 +26,20 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Two connections and everything on them. The first fault ends it; then it is dropped, and another opened.
 pub struct Session {
-    intake: Intake,
+    consumers: Consumers,
     publisher: Publisher,
-    over: Over,
+    over: SessionEnd,
     names: Arc<Names>,
-    consume: Arc<Link>,
-    publish: Link,
+    consume: Arc<BrokerConnection>,
+    publish: BrokerConnection,
     upkeep: Arc<Upkeep>,
     /// What was missing when the session was opened, and was made.
-    made: Vec<Part>,
+    made: Vec<TopologyItem>,
     /// Of the node, without the password.
     address: String,
     /// For what the broker has to answer.
     limit: Duration,
-    _end: End,
+    _end: EndOnDrop,
 }
 
 impl Session {
@@ -64,25 +64,25 @@ impl Session {
     }
 
     async fn build(settings: &settings::Amqp, addresses: &[Address], worker: &str) -> Result<Self, BrokerError> {
-        let (consume, address) = Link::open_any(addresses, Role::Consume, settings, worker, dice).await?;
+        let (consume, address) = BrokerConnection::open_any(addresses, Role::Consume, settings, worker, jitter).await?;
         let limit = *settings.connect_timeout;
-        let publish = Link::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
+        let publish = BrokerConnection::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
         let names = Arc::new(Names::new(&settings.topology));
         let made = topology::apply(&consume, address, &names, &settings.topology).await?;
 
         let consume = Arc::new(consume);
-        let over = Over::default();
+        let over = SessionEnd::default();
         for link in [&*consume, &publish] {
             let connection = link.connection();
             tokio::spawn(watch(link.role(), connection.events_listener(), connection.status().clone(), over.clone()));
         }
-        let intake = Intake::new(consume.channel().await?, &names, worker, over.clone());
+        let consumers = Consumers::new(consume.channel().await?, &names, worker, over.clone());
         let replies = Replies::new(address.clone(), settings, worker);
         let timeout = *settings.confirm_timeout;
         let upkeep = Arc::<Upkeep>::default();
         let publisher =
             Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone(), Arc::clone(&upkeep)).await?;
-        let _end = End(over.clone());
+        let _end = EndOnDrop(over.clone());
         let place = upkeep::Place {
             link: Arc::clone(&consume),
             address: address.clone(),
@@ -92,7 +92,7 @@ impl Session {
         };
         tokio::spawn(Arc::clone(&upkeep).run(place, over.clone()));
         let address = address.to_string();
-        Ok(Self { intake, publisher, over, names, consume, publish, upkeep, made, address, limit, _end })
+        Ok(Self { consumers, publisher, over, names, consume, publish, upkeep, made, address, limit, _end })
     }
 
     /// For publishing.
@@ -108,14 +108,14 @@ impl Session {
     /// # Errors
     /// The session is over.
     pub async fn consume(&mut self, prefetch: u16) -> Result<(), BrokerError> {
-        let intake = &mut self.intake;
+        let consumers = &mut self.consumers;
         let starting = async {
-            if intake.is_started() {
-                for delivery in intake.stop().await? {
+            if consumers.is_started() {
+                for delivery in consumers.stop().await? {
                     delivery.requeue().await?;
                 }
             }
-            intake.start(prefetch).await
+            consumers.start(prefetch).await
         };
         // A quorum queue without a leader leaves a consumer unanswered for a minute.
         match timeout(self.limit, starting).await {
@@ -133,7 +133,7 @@ impl Session {
         tokio::select! {
             biased;
             cause = self.over.ended() => Err(cause),
-            taken = timeout(self.limit, self.intake.take(source)) => {
+            taken = timeout(self.limit, self.consumers.take(source)) => {
                 taken.unwrap_or_else(|_| Err(self.late("taking a single message")))
             }
         }
@@ -154,7 +154,7 @@ impl Session {
         tokio::select! {
             biased;
             cause = self.over.ended() => Err(cause),
-            delivery = std::future::poll_fn(|context| self.intake.poll_next(context)) => delivery,
+            delivery = std::future::poll_fn(|context| self.consumers.poll_next(context)) => delivery,
         }
     }
 
@@ -162,7 +162,7 @@ impl Session {
     /// gives everything back when the session ends.
     pub async fn stop_consuming(&mut self) {
         let stopping = async {
-            for delivery in self.intake.stop().await? {
+            for delivery in self.consumers.stop().await? {
                 delivery.requeue().await?;
             }
             Ok::<(), BrokerError>(())
@@ -176,7 +176,7 @@ impl Session {
 
     /// Tells when and why the session is over.
     #[must_use]
-    pub fn over(&self) -> Over {
+    pub fn over(&self) -> SessionEnd {
         self.over.clone()
     }
 
@@ -208,8 +208,8 @@ impl Session {
     ///
     /// # Errors
     /// The session is over.
-    pub async fn tap(&self) -> Result<EventTap, BrokerError> {
-        EventTap::open(&self.consume, &self.names, self.over.clone()).await
+    pub async fn tap(&self) -> Result<EventSubscription, BrokerError> {
+        EventSubscription::open(&self.consume, &self.names, self.over.clone()).await
     }
 
     /// Closes both connections, in order where the broker plays along. Publishes that are not confirmed yet fail.
@@ -222,12 +222,12 @@ impl Session {
 
 /// From 0 to 1.
 #[expect(clippy::disallowed_methods, reason = "rolled here, at the edge; what decides by it takes it as an argument")]
-fn dice() -> f64 {
+fn jitter() -> f64 {
     fastrand::f64()
 }
 
 /// Ends the session with its connection, and tells of alarms.
-async fn watch(role: Role, events: impl Stream<Item = Event> + Send, status: ConnectionStatus, over: Over) {
+async fn watch(role: Role, events: impl Stream<Item = Event> + Send, status: ConnectionStatus, over: SessionEnd) {
     let mut events = std::pin::pin!(events);
     let mut tick = interval(WATCH_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -4,11 +4,11 @@ use lapin::{Channel, ExchangeKind};
 
 use super::BrokerError;
 use super::address::Address;
-use super::connection::Link;
+use super::connection::BrokerConnection;
 use super::error::{Refusal, refusal};
-use super::names::{DEAD_KEY, FOLLOWUP_KEY, Lane, Name, Names};
-use super::part::Part;
+use super::names::{DEAD_KEY, FOLLOWUP_KEY, Name, Names, QueueBinding};
 use super::remedy::fault;
+use super::topology_item::TopologyItem;
 use crate::settings;
 
 /// For queues whose messages must outlast any number of redeliveries: without one, RabbitMQ 4 drops a message of a
@@ -16,7 +16,7 @@ use crate::settings;
 const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
 /// Everything, in the order in which it can be declared.
-pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Part> {
+pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<TopologyItem> {
     let mut parts = Vec::new();
     let dead = names.dead.address(DEAD_KEY);
     let work = || quorum(&[("x-delivery-limit", i64::from(settings.delivery_limit).into())], Some(&dead));
@@ -27,7 +27,7 @@ pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Part> {
     lane(&mut parts, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, work());
 
     let back = names.followups.address(FOLLOWUP_KEY);
-    parts.push(Part::Exchange { name: names.wait_exchange.clone(), kind: ExchangeKind::Direct });
+    parts.push(TopologyItem::Exchange { name: names.wait_exchange.clone(), kind: ExchangeKind::Direct });
     for level in &names.levels {
         let queue = names.wait_queue(level);
         let ttl = i64::try_from(level.ttl().as_millis()).unwrap_or(i64::MAX);
@@ -40,28 +40,32 @@ pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Part> {
         );
     }
 
-    parts.push(Part::Exchange { name: names.events_exchange.clone(), kind: ExchangeKind::Topic });
+    parts.push(TopologyItem::Exchange { name: names.events_exchange.clone(), kind: ExchangeKind::Topic });
     if let Some(results) = &names.results {
         bound(&mut parts, results, &names.events_exchange, "operation.#", kept());
     }
     parts
 }
 
-fn lane(parts: &mut Vec<Part>, lane: &Lane, kind: ExchangeKind, key: &str, arguments: FieldTable) {
+fn lane(parts: &mut Vec<TopologyItem>, lane: &QueueBinding, kind: ExchangeKind, key: &str, arguments: FieldTable) {
     match &lane.exchange {
         Some(exchange) => {
-            parts.push(Part::Exchange { name: exchange.clone(), kind });
+            parts.push(TopologyItem::Exchange { name: exchange.clone(), kind });
             bound(parts, &lane.queue, exchange, key, arguments);
         }
-        None => parts.push(Part::Queue { name: lane.queue.clone(), arguments }),
+        None => parts.push(TopologyItem::Queue { name: lane.queue.clone(), arguments }),
     }
 }
 
 /// A queue, and its binding where both ends are ours.
-fn bound(parts: &mut Vec<Part>, queue: &Name, exchange: &Name, key: &str, arguments: FieldTable) {
-    parts.push(Part::Queue { name: queue.clone(), arguments });
-    if !queue.own && !exchange.own {
-        parts.push(Part::Binding { queue: queue.name.clone(), exchange: exchange.name.clone(), key: key.to_owned() });
+fn bound(parts: &mut Vec<TopologyItem>, queue: &Name, exchange: &Name, key: &str, arguments: FieldTable) {
+    parts.push(TopologyItem::Queue { name: queue.clone(), arguments });
+    if !queue.external && !exchange.external {
+        parts.push(TopologyItem::Binding {
+            queue: queue.name.clone(),
+            exchange: exchange.name.clone(),
+            key: key.to_owned(),
+        });
     }
 }
 
@@ -87,11 +91,11 @@ fn quorum(arguments: &[(&str, AMQPValue)], dead_letters: Option<&(String, String
 /// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare. Answers with what
 /// was missing and has been made; ends with the first part that is refused.
 pub(super) async fn apply(
-    link: &Link,
+    link: &BrokerConnection,
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
-) -> Result<Vec<Part>, BrokerError> {
+) -> Result<Vec<TopologyItem>, BrokerError> {
     // A refusal closes the channel: this one is for nothing else.
     let mut channel = link.channel().await?;
     let mut made = Vec::new();
@@ -109,7 +113,7 @@ pub(super) async fn apply(
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// Was missing, and has been made.
-    pub(super) made: Vec<Part>,
+    pub(super) made: Vec<TopologyItem>,
     /// What is wrong with each of the others that are not as they have to be, and what to do.
     pub(super) problems: Vec<BrokerError>,
 }
@@ -120,7 +124,7 @@ pub(super) struct Findings {
 /// # Errors
 /// The connection has ended.
 pub(super) async fn look_after(
-    link: &Link,
+    link: &BrokerConnection,
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
@@ -149,9 +153,9 @@ pub(super) async fn look_after(
 /// Declares one part, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,
 /// a part that is there need not be one that may be declared.
 async fn put(
-    link: &Link,
+    link: &BrokerConnection,
     channel: &mut Channel,
-    part: &Part,
+    part: &TopologyItem,
     declare: bool,
     there_is_enough: bool,
     address: &Address,
@@ -160,7 +164,7 @@ async fn put(
     if !channel.status().connected() {
         *channel = link.channel().await?;
     }
-    let ours = declare && !part.is_own();
+    let ours = declare && !part.is_external();
     let missing = match ensure(channel, part, true).await {
         Ok(_) => false,
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
@@ -180,21 +184,21 @@ async fn put(
 }
 
 /// Declares one part, or verifies it.
-pub(super) async fn ensure(channel: &Channel, part: &Part, passive: bool) -> lapin::Result<Depth> {
+pub(super) async fn ensure(channel: &Channel, part: &TopologyItem, passive: bool) -> lapin::Result<Depth> {
     let mut depth = Depth::default();
     match part {
-        Part::Exchange { name, kind } => {
+        TopologyItem::Exchange { name, kind } => {
             let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
             channel.exchange_declare(short(&name.name)?, kind.clone(), options, FieldTable::default()).await?;
         }
-        Part::Queue { name, arguments } => {
+        TopologyItem::Queue { name, arguments } => {
             let options = QueueDeclareOptions { durable: true, passive, ..QueueDeclareOptions::default() };
             let queue = channel.queue_declare(short(&name.name)?, options, arguments.clone()).await?;
             depth = Depth { messages: queue.message_count(), consumers: queue.consumer_count() };
         }
         // There is no way to verify a binding.
-        Part::Binding { .. } if passive => {}
-        Part::Binding { queue, exchange, key } => {
+        TopologyItem::Binding { .. } if passive => {}
+        TopologyItem::Binding { queue, exchange, key } => {
             let (queue, exchange, key) = (short(queue)?, short(exchange)?, short(key)?);
             channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default()).await?;
         }

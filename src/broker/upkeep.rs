@@ -5,11 +5,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::address::Address;
-use super::connection::Link;
+use super::connection::BrokerConnection;
 use super::names::Names;
-use super::part::Part;
 use super::topology::{self, Findings};
-use super::{BrokerError, Over};
+use super::topology_item::TopologyItem;
+use super::{BrokerError, SessionEnd};
 use crate::settings;
 
 /// How often the topology is looked at, where nothing hints at a fault.
@@ -32,7 +32,7 @@ pub(super) struct Upkeep {
 /// What is looked after, and where.
 pub(super) struct Place {
     /// Consuming: an alarm never blocks it. Channels are opened and closed on it, and disturb nothing.
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<BrokerConnection>,
     pub(super) address: Address,
     pub(super) names: Arc<Names>,
     pub(super) settings: settings::Topology,
@@ -52,7 +52,7 @@ impl Upkeep {
     }
 
     /// Looks, again and again, until the session is over.
-    pub(super) async fn run(self: Arc<Self>, place: Place, over: Over) {
+    pub(super) async fn run(self: Arc<Self>, place: Place, over: SessionEnd) {
         let looking = async {
             // Opening the session was the first look.
             let mut last = Instant::now();
@@ -112,7 +112,7 @@ impl Upkeep {
 }
 
 /// Says what was missing and has been made anew, in one line.
-pub(super) fn tell_made(parts: &[Part]) {
+pub(super) fn tell_made(parts: &[TopologyItem]) {
     if !parts.is_empty() {
         tracing::warn!(
             parts = named(parts),
@@ -122,8 +122,8 @@ pub(super) fn tell_made(parts: &[Part]) {
 }
 
 /// All in one text.
-pub(super) fn named(parts: &[Part]) -> String {
-    parts.iter().map(Part::what).collect::<Vec<_>>().join(", ")
+pub(super) fn named(parts: &[TopologyItem]) -> String {
+    parts.iter().map(TopologyItem::what).collect::<Vec<_>>().join(", ")
 }
 
 fn told(problems: &[BrokerError]) -> Option<String> {

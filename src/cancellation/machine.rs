@@ -43,7 +43,7 @@ pub struct Conclusion {
 }
 
 /// Before "lost" or "protocol error" is believed, the get is repeated after each of these: about 10 s in all.
-const DOUBTS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
+const RECHECK_DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
 
 /// What to do with a request that was just read, or that comes back from a wait.
 pub fn resume(progress: &mut Progress) -> Step {
@@ -59,35 +59,35 @@ pub fn resume(progress: &mut Progress) -> Step {
 
 /// What to do after the call that [`resume`] or the step before asked for was answered with `reply`.
 ///
-/// `dice` is from 0 to 1 and chooses the jitter.
+/// `jitter` is from 0 to 1 and chooses the jitter.
 pub fn next_step(
     mut progress: Progress,
     reply: Reply,
     now: OffsetDateTime,
-    dice: f64,
+    jitter: f64,
     policy: &Policy,
 ) -> (Progress, Step) {
     if let Reply::Failure(failure) | Reply::NotMade(failure) = &reply {
         progress.last_error = Some(failure.error.clone());
     }
-    let mut case = Case { progress: &mut progress, now, dice, policy };
-    let step = match case.progress.phase.clone() {
-        Phase::Cancelling => case.after_cancel(reply),
-        Phase::Verifying { reason, error } => case.after_verification(reply, reason, error),
-        Phase::Polling => case.after_poll(reply),
+    let mut transition = Transition { progress: &mut progress, now, jitter, policy };
+    let step = match transition.progress.phase.clone() {
+        Phase::Cancelling => transition.after_cancel(reply),
+        Phase::Verifying { reason, error } => transition.after_verification(reply, reason, error),
+        Phase::Polling => transition.after_poll(reply),
     };
     (progress, step)
 }
 
 /// One decision: the progress it changes and everything it may look at.
-struct Case<'a> {
+struct Transition<'a> {
     progress: &'a mut Progress,
     now: OffsetDateTime,
-    dice: f64,
+    jitter: f64,
     policy: &'a Policy,
 }
 
-impl Case<'_> {
+impl Transition<'_> {
     fn after_cancel(&mut self, reply: Reply) -> Step {
         self.progress.calls.cancel = self.progress.calls.cancel.saturating_add(reply.calls());
         let Failure { kind, error, retry_after } = match reply {
@@ -148,12 +148,12 @@ impl Case<'_> {
                     self.progress.renewed = false;
                     if self.out_of_time() {
                         // The refusal may have come because the operation was done: nobody knows.
-                        return fail(Reason::Unavailable, unread(&error, failure.error));
+                        return fail(Reason::Unavailable, both_failures(&error, failure.error));
                     }
                     self.back_off(failure.retry_after)
                 }
                 FailureKind::Unauthenticated => {
-                    self.renew_or(Step::Get, Reason::Unauthenticated, unread(&error, failure.error))
+                    self.renew_or(Step::Get, Reason::Unauthenticated, both_failures(&error, failure.error))
                 }
                 _ => fail(reason, error),
             },
@@ -222,31 +222,31 @@ impl Case<'_> {
         if self.out_of_time() {
             return self.deadline_exceeded();
         }
-        let interval = self.policy.polling.nth(self.progress.polls);
+        let interval = self.policy.polling.delay(self.progress.polls);
         self.progress.polls = self.progress.polls.saturating_add(1);
-        self.wait(self.policy.polling.shortened(interval, self.dice))
+        self.wait(self.policy.polling.shortened(interval, self.jitter))
     }
 
     fn not_found(&mut self, error: ErrorDetail) -> Step {
-        let doubts = self.progress.not_found;
-        self.progress.not_found = doubts.saturating_add(1);
-        self.doubt(doubts).unwrap_or_else(|| fail(Reason::OperationLost, error))
+        let rechecks = self.progress.not_found;
+        self.progress.not_found = rechecks.saturating_add(1);
+        self.recheck(rechecks).unwrap_or_else(|| fail(Reason::OperationLost, error))
     }
 
     fn undecodable(&mut self, detail: &str) -> Step {
-        let doubts = self.progress.undecodable;
-        self.progress.undecodable = doubts.saturating_add(1);
+        let rechecks = self.progress.undecodable;
+        self.progress.undecodable = rechecks.saturating_add(1);
         let error = ErrorDetail {
             message: format!("the API's answer is not an operation: {detail}"),
             ..ErrorDetail::default()
         };
         self.progress.last_error = Some(error.clone());
-        self.doubt(doubts).unwrap_or_else(|| fail(Reason::ProtocolError, error))
+        self.recheck(rechecks).unwrap_or_else(|| fail(Reason::ProtocolError, error))
     }
 
     /// Look again before believing something that should not be, or nothing if that was done often enough.
-    fn doubt(&mut self, doubts: u32) -> Option<Step> {
-        let wait = *DOUBTS.get(usize::try_from(doubts).ok()?)?;
+    fn recheck(&mut self, rechecks: u32) -> Option<Step> {
+        let wait = *RECHECK_DELAYS.get(usize::try_from(rechecks).ok()?)?;
         Some(if self.out_of_time() { self.deadline_exceeded() } else { self.wait(wait) })
     }
 
@@ -263,9 +263,9 @@ impl Case<'_> {
     }
 
     fn back_off(&mut self, retry_after: Option<Duration>) -> Step {
-        let interval = self.policy.retry.nth(self.progress.failures).max(retry_after.unwrap_or_default());
+        let interval = self.policy.retry.delay(self.progress.failures).max(retry_after.unwrap_or_default());
         self.progress.failures = self.progress.failures.saturating_add(1);
-        self.wait(self.policy.retry.lengthened(interval, self.dice))
+        self.wait(self.policy.retry.lengthened(interval, self.jitter))
     }
 
     /// Never past the deadline: the last call is made then.
@@ -293,7 +293,7 @@ impl Case<'_> {
 }
 
 /// What failed the get, after what had failed the cancel.
-fn unread(cancel: &ErrorDetail, get: ErrorDetail) -> ErrorDetail {
+fn both_failures(cancel: &ErrorDetail, get: ErrorDetail) -> ErrorDetail {
     let message = format!(
         "the cancel failed: {}; and whether the operation is done could not be read by the deadline: {}",
         cancel.message, get.message

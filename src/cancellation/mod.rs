@@ -10,9 +10,9 @@ mod progress;
 mod reply;
 
 #[cfg(test)]
-mod decision_table;
+mod machine_tests;
 #[cfg(test)]
-mod properties;
+mod proptests;
 
 pub use machine::{Conclusion, Step, next_step, resume};
 pub use outcome::{ErrorDetail, Outcome, Reason, code_name};

@@ -1,12 +1,12 @@
-use crate::retry::Intervals;
+use crate::pacing::Backoff;
 
 /// The limits and intervals that decisions use. Built once from the settings.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Between a transient failure and the next call.
-    pub retry: Intervals,
+    pub retry: Backoff,
     /// Between "not done yet" and the next get.
-    pub polling: Intervals,
+    pub polling: Backoff,
     /// How often a conflict (ABORTED, ALREADY_EXISTS, 499) answered to a cancel is retried.
     pub conflict_retries: u32,
 }

@@ -13,7 +13,7 @@ use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
 use crate::settings::Loaded;
-use crate::worker::{Clock, Gatekeeper, Unlimited, now, policy, pursue};
+use crate::worker::{CallPermits, Clock, Unlimited, drive, now, policy};
 
 /// `cancel`: the worker's own pursuit, without a broker.
 pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
@@ -24,7 +24,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
     let names = command.names.read(&settings.api.names)?;
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,
-        gatekeeper: Gatekeeper::new(settings.gate()),
+        call_permits: CallPermits::new(settings.admission()),
         policy: policy(&settings).context("failed to start")?,
         timeout: command.timeout.unwrap_or(*settings.worker.default_timeout),
     };
@@ -39,7 +39,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
 /// What every operation's pursuit shares.
 struct Job {
     client: Client,
-    gatekeeper: Gatekeeper,
+    call_permits: CallPermits,
     policy: Policy,
     timeout: Duration,
 }
@@ -69,7 +69,7 @@ async fn cancel_one(job: &Job, name: &OperationName) -> (Exit, Vec<u8>) {
     let timeout = time::Duration::try_from(job.timeout).unwrap_or(time::Duration::MAX);
     let progress = Progress::new(begun, begun.saturating_add(timeout));
     let (progress, Ok(conclusion)) =
-        pursue(&job.client, &job.gatekeeper, name, progress, &job.policy, Unlimited, Clock::System).await;
+        drive(&job.client, &job.call_permits, name, progress, &job.policy, Unlimited, Clock::System).await;
     let request = CancelRequest::new(name.clone(), None);
     let line = ResultEvent::concluded(&request, &progress, &conclusion, now()).data();
     (conclusion.outcome.into(), line)

@@ -164,6 +164,6 @@ fn made_up_operation<'l>(
     location: Option<&'l str>,
 ) -> Option<(OperationName, Option<&'l str>)> {
     let locations = if location.is_some() { [location; 2] } else { [None, Some("global")] };
-    let made_up = |location| Some((patterns.made_up(location, "cancel-worker-check")?, location));
-    locations.into_iter().find_map(made_up)
+    let sample_name = |location| Some((patterns.sample_name(location, "cancel-worker-check")?, location));
+    locations.into_iter().find_map(sample_name)
 }

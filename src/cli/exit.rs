@@ -58,7 +58,7 @@ impl Exit {
 
 /// Whether the worker does not run because of a setting that only it makes use of.
 fn is_setting(error: &RunError) -> bool {
-    matches!(error, RunError::Intervals(_) | RunError::NoWaitLevels)
+    matches!(error, RunError::Backoff(_) | RunError::NoWaitLevels)
 }
 
 impl From<Outcome> for Exit {

@@ -7,7 +7,7 @@ use super::arguments::{Arguments, Command};
 use super::exit::Exit;
 use super::{cancel, check, request, run, simulate};
 use crate::settings::{Log, LogFormat};
-use crate::telemetry::{self, Layout};
+use crate::telemetry;
 
 /// Parses the arguments and carries out the command.
 pub fn main() -> ExitCode {
@@ -42,9 +42,9 @@ pub(super) fn runtime(threads: usize) -> std::io::Result<Runtime> {
 /// Logs from here on, as the settings say; first, what is amiss with the settings.
 pub(super) fn start_logging(log: &Log, warnings: &[String]) {
     let layout = match log.format {
-        LogFormat::Auto => Layout::Auto,
-        LogFormat::Pretty => Layout::Pretty,
-        LogFormat::Json => Layout::Json,
+        LogFormat::Auto => telemetry::LogFormat::Auto,
+        LogFormat::Pretty => telemetry::LogFormat::Pretty,
+        LogFormat::Json => telemetry::LogFormat::Json,
     };
     telemetry::init(layout, &log.filter);
     for warning in warnings {

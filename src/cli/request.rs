@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::arguments::Request;
 use super::exit::Exit;
 use super::main::{runtime, start_logging};
-use crate::broker::{EventTap, Publisher, Session, Target};
+use crate::broker::{EventSubscription, Publisher, Session, Target};
 use crate::message::{CancelRequest, NamePatterns, ReceivedEvent};
 use crate::settings::{Loaded, Settings};
 use crate::worker::now;
@@ -108,7 +108,7 @@ fn event_id(request: &CancelRequest) -> String {
 }
 
 /// Prints events until none is missing, and answers with the worst outcome.
-async fn answers(mut tap: EventTap, missing: &mut HashSet<String>) -> anyhow::Result<Exit> {
+async fn answers(mut tap: EventSubscription, missing: &mut HashSet<String>) -> anyhow::Result<Exit> {
     let mut worst = Exit::Success;
     while !missing.is_empty() {
         let content = tap.next().await.context("failed to watch for events")?;

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use time::OffsetDateTime;
 
 use super::envelope::Envelope;
-use super::field::{BODY, Field, Place, gather};
+use super::field_error::{FieldError, FirstError, quoted};
+use super::fields::{BODY, Field, Location, read_fields};
 use super::identity::Identity;
-use super::problem::{FirstProblem, Problem, quoted};
 use super::timestamp;
 
 /// What every content type of CloudEvents begins with.
@@ -21,7 +21,7 @@ pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 pub(super) const STRUCTURED_UTF8: &str = "application/cloudevents+json; charset=utf-8";
 
 /// The data inside a structured event.
-pub(super) const DATA: Place = Place { whole: "the CloudEvent's `data`", prefix: "data." };
+pub(super) const DATA: Location = Location { whole: "the CloudEvent's `data`", prefix: "data." };
 
 /// The attributes that matter for a request.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(super) struct Data<'a> {
 }
 
 /// One attribute, wherever it was read: its name and its text.
-type Attribute<'a> = Option<Result<Cow<'a, str>, Problem>>;
+type Attribute<'a> = Option<Result<Cow<'a, str>, FieldError>>;
 
 /// The attributes before they are checked.
 struct Unchecked<'a> {
@@ -56,10 +56,10 @@ struct Unchecked<'a> {
 }
 
 /// Reads the envelope of a structured event.
-pub(super) fn structured<'a>(json: &'a str, problem: &mut FirstProblem) -> (Attributes, Data<'a>) {
+pub(super) fn structured<'a>(json: &'a str, problem: &mut FirstError) -> (Attributes, Data<'a>) {
     let names =
         ["specversion", "id", "source", "time", "datacontenttype", "traceparent", "tracestate", "data", "data_base64"];
-    let (fields, result) = gather(json, BODY, names);
+    let (fields, result) = read_fields(json, BODY, names);
     problem.take(result);
     let [specversion, id, source, time, datacontenttype, traceparent, tracestate, json, base64] = fields;
     let text = |field: Option<Field<'a>>| field.map(|field| field.any_text());
@@ -76,7 +76,7 @@ pub(super) fn structured<'a>(json: &'a str, problem: &mut FirstProblem) -> (Attr
 }
 
 /// Reads the headers of a binary event; `None` where there are none of a CloudEvent.
-pub(super) fn binary(envelope: &Envelope<'_>, problem: &mut FirstProblem) -> Option<Attributes> {
+pub(super) fn binary(envelope: &Envelope<'_>, problem: &mut FirstError) -> Option<Attributes> {
     if !envelope.headers.iter().any(|(name, _)| attribute_name(name).is_some()) {
         return None;
     }
@@ -112,11 +112,11 @@ pub(super) fn attribute_name(header: &str) -> Option<&str> {
 }
 
 impl Unchecked<'_> {
-    fn check(self, problem: &mut FirstProblem) -> Attributes {
+    fn check(self, problem: &mut FirstError) -> Attributes {
         if let Some(version) = required("specversion", self.specversion, problem)
             && !version.starts_with("1.")
         {
-            problem.note(Problem(format!("`specversion` must be \"1.0\", but is {}", quoted(&version))));
+            problem.note(FieldError(format!("`specversion` must be \"1.0\", but is {}", quoted(&version))));
         }
         let source = required("source", self.source, problem);
         let id = required("id", self.id, problem);
@@ -133,15 +133,15 @@ impl Unchecked<'_> {
     }
 }
 
-fn required<'a>(name: &str, attribute: Attribute<'a>, problem: &mut FirstProblem) -> Option<Cow<'a, str>> {
+fn required<'a>(name: &str, attribute: Attribute<'a>, problem: &mut FirstError) -> Option<Cow<'a, str>> {
     let text = attribute.and_then(|text| problem.take(text)).filter(|text| !text.is_empty());
     if text.is_none() {
-        problem.note(Problem(format!("the CloudEvent has no `{name}`")));
+        problem.note(FieldError(format!("the CloudEvent has no `{name}`")));
     }
     text
 }
 
-fn read_time(text: &str) -> Result<OffsetDateTime, Problem> {
+fn read_time(text: &str) -> Result<OffsetDateTime, FieldError> {
     let expected = "`time` must be a time such as \"2026-01-31T12:00:00Z\"";
-    timestamp::parse(text).ok_or_else(|| Problem(format!("{expected}, but is {}", quoted(text))))
+    timestamp::parse(text).ok_or_else(|| FieldError(format!("{expected}, but is {}", quoted(text))))
 }

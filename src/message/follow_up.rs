@@ -6,11 +6,11 @@ use time::OffsetDateTime;
 
 use super::cancel_request::CancelRequest;
 use super::envelope::{Envelope, Outgoing};
-use super::field::{BODY, Field, Place, gather};
+use super::field_error::{FieldError, FirstError, cut};
+use super::fields::{BODY, Field, Location, read_fields};
 use super::identity::{Identity, MAX_SHORT_STRING};
 use super::json_object::JsonObject;
 use super::metadata::Metadata;
-use super::problem::{FirstProblem, Problem, cut};
 use super::request_body::RequestBody;
 use super::timestamp;
 use super::trace_context;
@@ -28,7 +28,7 @@ const MAX_OPERATION: usize = 16 * 1024;
 const MAX_WORDS: usize = 200;
 
 /// The request inside a follow-up.
-const REQUEST: Place = Place { whole: "the follow-up's `request`", prefix: "request." };
+const REQUEST: Location = Location { whole: "the follow-up's `request`", prefix: "request." };
 
 /// A cancellation that waits in the broker: `{"v":1, "request":…, "progress":…, "operation":…}`.
 ///
@@ -99,16 +99,17 @@ impl FollowUp {
     /// # Errors
     /// Says what is wrong with it: an unknown version is never guessed at.
     pub fn read(envelope: &Envelope<'_>) -> Result<Self, Box<UnreadableFollowUp>> {
-        let mut problem = FirstProblem::default();
-        let text = problem.take(str::from_utf8(envelope.body).map_err(|_| Problem("the body is not UTF-8".to_owned())));
-        let (fields, result) = gather(text.unwrap_or_default(), BODY, ["v", "request", "progress", "operation"]);
+        let mut problem = FirstError::default();
+        let text =
+            problem.take(str::from_utf8(envelope.body).map_err(|_| FieldError("the body is not UTF-8".to_owned())));
+        let (fields, result) = read_fields(text.unwrap_or_default(), BODY, ["v", "request", "progress", "operation"]);
         problem.take(result);
         let [version, request, progress, operation] = fields;
         problem.take(check_version(version));
         let progress = read_progress(progress, operation, &mut problem);
-        let Parts { identity, mut body, metadata } = match problem.take(required("request", request)) {
+        let ParsedRequest { identity, mut body, metadata } = match problem.take(required("request", request)) {
             Some(request) => read_request(request.raw().get(), &mut problem),
-            None => Parts::default(),
+            None => ParsedRequest::default(),
         };
         match (problem.0, body.name.take(), identity, progress) {
             (None, Some(name), Some(identity), Some(progress)) => {
@@ -124,7 +125,7 @@ impl FollowUp {
     }
 }
 
-fn check_version(version: Option<Field<'_>>) -> Result<(), Problem> {
+fn check_version(version: Option<Field<'_>>) -> Result<(), FieldError> {
     let version = required("v", version)?;
     if version.raw().get() == VERSION.to_string() {
         return Ok(());
@@ -132,14 +133,14 @@ fn check_version(version: Option<Field<'_>>) -> Result<(), Problem> {
     Err(version.not(&format!("{VERSION}, the only version that this worker knows")))
 }
 
-fn required<'a>(name: &str, field: Option<Field<'a>>) -> Result<Field<'a>, Problem> {
-    field.ok_or_else(|| Problem(format!("the follow-up has no `{name}`")))
+fn required<'a>(name: &str, field: Option<Field<'a>>) -> Result<Field<'a>, FieldError> {
+    field.ok_or_else(|| FieldError(format!("the follow-up has no `{name}`")))
 }
 
 fn read_progress(
     progress: Option<Field<'_>>,
     operation: Option<Field<'_>>,
-    problem: &mut FirstProblem,
+    problem: &mut FirstError,
 ) -> Option<Progress> {
     let progress = problem.take(required("progress", progress))?;
     let read = serde_json::from_str::<Progress>(progress.raw().get());
@@ -148,21 +149,21 @@ fn read_progress(
     Some(progress)
 }
 
-fn unreadable(progress: &Field<'_>, error: &serde_json::Error) -> Problem {
+fn unreadable(progress: &Field<'_>, error: &serde_json::Error) -> FieldError {
     progress.problem(&format!("cannot be read: {}", cut(&error.to_string(), MAX_WORDS).escape_debug()))
 }
 
 /// A request, as far as it has been read.
 #[derive(Default)]
-struct Parts {
+struct ParsedRequest {
     identity: Option<Identity>,
     body: RequestBody,
     metadata: Metadata,
 }
 
-fn read_request(json: &str, problem: &mut FirstProblem) -> Parts {
+fn read_request(json: &str, problem: &mut FirstError) -> ParsedRequest {
     let names = ["identity", "correlation_id", "reply_to", "requested_at", "traceparent", "tracestate"];
-    let (fields, result) = gather(json, REQUEST, names);
+    let (fields, result) = read_fields(json, REQUEST, names);
     problem.take(result);
     let [identity, correlation_id, reply_to, requested_at, traceparent, tracestate] = fields;
     // Its name was admitted when it was requested. Whether it still is, the client of the API checks.
@@ -178,7 +179,7 @@ fn read_request(json: &str, problem: &mut FirstProblem) -> Parts {
     };
     let identity = problem.take(required("request.identity", identity).and_then(|field| field.text(MAX_SHORT_STRING)));
     if body.name.is_none() {
-        problem.note(Problem("the follow-up has no `request.name`".to_owned()));
+        problem.note(FieldError("the follow-up has no `request.name`".to_owned()));
     }
-    Parts { identity: identity.map(Identity::new), body, metadata }
+    ParsedRequest { identity: identity.map(Identity::new), body, metadata }
 }

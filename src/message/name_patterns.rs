@@ -83,7 +83,7 @@ impl NamePatterns {
     /// The name of no operation: by the first pattern that has a location, or has none, as asked for. `word` stands for
     /// all else. `None` if there is no such pattern, or no such name.
     #[must_use]
-    pub fn made_up(&self, location: Option<&str>, word: &str) -> Option<OperationName> {
+    pub fn sample_name(&self, location: Option<&str>, word: &str) -> Option<OperationName> {
         let pattern = self.0.iter().find(|pattern| pattern.location.is_some() == location.is_some())?;
         let mut segments: Vec<&str> = pattern.fixed.iter().map(|fixed| fixed.as_deref().unwrap_or(word)).collect();
         if let (Some(at), Some(location)) = (pattern.location, location) {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_name_is_made_up_by_a_pattern_with_or_without_a_location() {
-        let name = |texts: &[&str], location| patterns(texts).made_up(location, "w").map(String::from);
+        let name = |texts: &[&str], location| patterns(texts).sample_name(location, "w").map(String::from);
         assert_eq!(name(&BOTH, Some("eu")).as_deref(), Some("projects/w/locations/eu/operations/w"));
         assert_eq!(name(&BOTH, None).as_deref(), Some("projects/w/operations/w"));
         assert_eq!(name(&["operations/**"], None).as_deref(), Some("operations/w"));
@@ -248,7 +248,7 @@ mod tests {
                 prop_assert!(both.locate(&name).is_ok());
             }
             if let Ok(patterns) = NamePatterns::new(vec![pattern]) {
-                prop_assert!(patterns.made_up(None, "w").is_some() || patterns.made_up(Some("l"), "w").is_some());
+                prop_assert!(patterns.sample_name(None, "w").is_some() || patterns.sample_name(Some("l"), "w").is_some());
             }
         }
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::field::{Field, Place, gather};
+use super::field_error::{FieldError, FirstError, quoted};
+use super::fields::{Field, Location, read_fields};
 use super::identity::MAX_SHORT_STRING;
 use super::name_patterns::NamePatterns;
 use super::operation_name::{InvalidOperationName, OperationName};
-use super::problem::{FirstProblem, Problem, quoted};
 
 /// Longest `reason` and `requested_by`, in bytes.
 const MAX_WORDS: usize = 4096;
@@ -36,13 +36,13 @@ impl RequestBody {
     /// Reads the request that a JSON object says. Without `names`, any safe name is taken.
     pub(super) fn from_json(
         json: &str,
-        place: Place,
+        place: Location,
         names: Option<&NamePatterns>,
-        problem: &mut FirstProblem,
+        problem: &mut FirstError,
     ) -> Self {
         let fields = ["name", "request_id", "deadline", "timeout", "reason", "requested_by", "context"];
         let ([name, request_id, deadline, timeout, reason, requested_by, context], result) =
-            gather(json, place, fields);
+            read_fields(json, place, fields);
         problem.take(result);
         let mut body = Self::default();
         if let Some(name) = name.and_then(|name| problem.take(name.any_text())) {
@@ -63,7 +63,7 @@ impl RequestBody {
     }
 
     /// Reads a request that is nothing but the name.
-    pub(super) fn from_text(text: &str, names: &NamePatterns, problem: &mut FirstProblem) -> Self {
+    pub(super) fn from_text(text: &str, names: &NamePatterns, problem: &mut FirstError) -> Self {
         let mut body = Self::default();
         body.set_name(text.trim(), Some(names), problem);
         body
@@ -74,12 +74,12 @@ impl RequestBody {
         self.name.as_ref().map(OperationName::as_str).or(self.misnamed.as_deref())
     }
 
-    fn set_name(&mut self, name: &str, names: Option<&NamePatterns>, problem: &mut FirstProblem) {
+    fn set_name(&mut self, name: &str, names: Option<&NamePatterns>, problem: &mut FirstError) {
         match names.map_or_else(|| OperationName::parse(name), |names| names.parse(name)) {
             Ok(name) => self.name = Some(name),
-            Err(why @ InvalidOperationName::Empty) => problem.note(Problem(why.to_string())),
+            Err(why @ InvalidOperationName::Empty) => problem.note(FieldError(why.to_string())),
             Err(why) => {
-                problem.note(Problem(format!("{why}: {}", quoted(name))));
+                problem.note(FieldError(format!("{why}: {}", quoted(name))));
                 self.misnamed = (why != InvalidOperationName::TooLong).then(|| name.to_owned());
             }
         }

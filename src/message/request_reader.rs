@@ -5,11 +5,11 @@ use super::base64;
 use super::cancel_request::CancelRequest;
 use super::cloud_event::{self, Attributes, DATA, Data};
 use super::envelope::Envelope;
-use super::field::BODY;
+use super::field_error::{FieldError, FirstError};
+use super::fields::BODY;
 use super::identity::{Identity, MAX_SHORT_STRING};
 use super::metadata::Metadata;
 use super::name_patterns::NamePatterns;
-use super::problem::{FirstProblem, Problem};
 use super::request_body::RequestBody;
 use super::trace_context;
 use super::unusable::Unusable;
@@ -26,9 +26,11 @@ pub(super) fn read(
     limit: usize,
     names: &NamePatterns,
 ) -> Result<CancelRequest, Box<Unusable>> {
-    let mut reading = Reading { names, problem: FirstProblem::default(), event: None, body: RequestBody::default() };
+    let mut reading = Reading { names, problem: FirstError::default(), event: None, body: RequestBody::default() };
     if envelope.body.len() > limit {
-        reading.problem.note(Problem(format!("the body has {} bytes; at most {limit} are read", envelope.body.len())));
+        reading
+            .problem
+            .note(FieldError(format!("the body has {} bytes; at most {limit} are read", envelope.body.len())));
     }
     reading.read(envelope);
     if envelope.body.len() > limit {
@@ -40,7 +42,7 @@ pub(super) fn read(
 /// A request, as far as it has been read.
 struct Reading<'n> {
     names: &'n NamePatterns,
-    problem: FirstProblem,
+    problem: FirstError,
     event: Option<Attributes>,
     body: RequestBody,
 }
@@ -53,7 +55,7 @@ impl Reading<'_> {
             return self.read_structured(text);
         }
         if cloud_event::is_structured(media_type) {
-            return self.problem.note(Problem(format!(
+            return self.problem.note(FieldError(format!(
                 "of the CloudEvents formats only {} is read, one event in a message",
                 cloud_event::STRUCTURED
             )));
@@ -73,7 +75,7 @@ impl Reading<'_> {
         let searched = &body[..body.len().min(MAX_SEARCHED)];
         let text = str::from_utf8(searched).unwrap_or_else(|error| {
             let valid = &searched[..error.valid_up_to()];
-            self.problem.note(Problem(format!("the body is not UTF-8: byte {} is no character", valid.len() + 1)));
+            self.problem.note(FieldError(format!("the body is not UTF-8: byte {} is no character", valid.len() + 1)));
             str::from_utf8(valid).unwrap_or_default()
         });
         text.strip_prefix('\u{feff}').unwrap_or(text)
@@ -85,7 +87,7 @@ impl Reading<'_> {
         self.event = Some(event);
         match data {
             Data { json: Some(_), base64: Some(_) } => {
-                self.problem.note(Problem("the CloudEvent has both `data` and `data_base64`".to_owned()));
+                self.problem.note(FieldError("the CloudEvent has both `data` and `data_base64`".to_owned()));
             }
             Data { json: Some(data), base64: None } if is_text => {
                 if let Some(name) = self.problem.take(data.any_text()) {
@@ -106,13 +108,13 @@ impl Reading<'_> {
                 };
             }
             Data { json: None, base64: None } => {
-                self.problem.note(Problem("the CloudEvent has no `data`: the request belongs there".to_owned()));
+                self.problem.note(FieldError("the CloudEvent has no `data`: the request belongs there".to_owned()));
             }
         }
     }
 
     fn finish(self, envelope: &Envelope<'_>) -> Result<CancelRequest, Box<Unusable>> {
-        let Self { problem: FirstProblem(problem), event, mut body, .. } = self;
+        let Self { problem: FirstError(problem), event, mut body, .. } = self;
         let event = event.unwrap_or_default();
         let identity = identity(&body, event.identity.as_ref(), envelope);
         let metadata = metadata(envelope, event);

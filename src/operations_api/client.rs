@@ -17,7 +17,7 @@ use super::tls::{TlsError, TlsFiles};
 use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
-use crate::retry::Key;
+use crate::pacing::Key;
 use crate::settings::{self, CancelBody};
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.

@@ -6,7 +6,7 @@ use url::{Host, Url};
 use super::classify::Call;
 use super::wire::words;
 use crate::message::{NamePatterns, NotAdmitted, OperationName};
-use crate::retry::Key;
+use crate::pacing::Key;
 use crate::settings;
 
 /// What HTTP transcoding leaves alone within a segment, and the `/` between segments: an [`OperationName`]'s segments

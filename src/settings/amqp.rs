@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer};
 
 use super::uris::{GivenUris, UriSource};
-use super::values::{Span, Spans};
-use crate::retry::{Intervals, InvalidIntervals};
+use super::values::{HumanDuration, HumanDurations};
+use crate::pacing::{Backoff, InvalidBackoff};
 
 /// `[amqp]`: the broker and how it is used.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,15 +22,15 @@ pub struct Amqp {
     /// Unacknowledged deliveries from each of the two queues.
     pub prefetch: u16,
     /// Heartbeat interval.
-    pub heartbeat: Span,
+    pub heartbeat: HumanDuration,
     /// For the whole of connecting and opening channels.
-    pub connect_timeout: Span,
+    pub connect_timeout: HumanDuration,
     /// For one publish.
-    pub confirm_timeout: Span,
+    pub confirm_timeout: HumanDuration,
     /// First wait between two attempts to build a session, in the mean.
-    pub reconnect_initial: Span,
+    pub reconnect_initial: HumanDuration,
     /// Longest wait between two attempts to build a session, in the mean.
-    pub reconnect_max: Span,
+    pub reconnect_max: HumanDuration,
     /// Names and arguments of queues and exchanges.
     pub topology: Topology,
 }
@@ -41,8 +41,8 @@ impl Amqp {
     ///
     /// # Errors
     /// Says which number makes no sense.
-    pub fn reconnect(&self) -> Result<Intervals, InvalidIntervals> {
-        Intervals::new(*self.reconnect_initial, 2.0, *self.reconnect_max, 0.5)
+    pub fn reconnect(&self) -> Result<Backoff, InvalidBackoff> {
+        Backoff::new(*self.reconnect_initial, 2.0, *self.reconnect_max, 0.5)
     }
 }
 
@@ -65,16 +65,16 @@ pub struct Topology {
     /// `x-delivery-limit` of the two work queues.
     pub delivery_limit: u32,
     /// One wait queue each. Ascending once validated.
-    pub wait_levels: Spans,
+    pub wait_levels: HumanDurations,
     /// Names of the user's own.
     #[serde(default)]
-    pub own: OwnNames,
+    pub external: ExternalNames,
 }
 
-/// `[amqp.topology.own]`: queues and exchanges that exist already: verified, never declared or bound.
+/// `[amqp.topology.external]`: queues and exchanges that exist already: verified, never declared or bound.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OwnNames {
+pub struct ExternalNames {
     /// Instead of `{prefix}.requests`.
     pub requests_exchange: Option<String>,
     /// Instead of `{prefix}.requests`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
-use super::values::{Span, choice, one_or_many};
+use super::values::{HumanDuration, choice, one_or_many};
 use crate::message::NamePatterns;
 
 /// `[api]`: the Operations API.
@@ -43,9 +43,9 @@ pub struct Api {
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// For connecting, TLS included.
-    pub connect_timeout: Span,
+    pub connect_timeout: HumanDuration,
     /// For one call, body included.
-    pub call_timeout: Span,
+    pub call_timeout: HumanDuration,
     /// Longest answer that is read.
     pub response_limit: ByteSize,
     /// Where the bearer token comes from.

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::effective::each;
 use super::load::load_from;
-use super::values::Span;
+use super::values::HumanDuration;
 use super::{DEFAULTS, Settings};
-use crate::broker::Ladder;
-use crate::retry::Intervals;
-use crate::worker::{Gatekeeper, policy};
+use crate::broker::WaitLevels;
+use crate::pacing::Backoff;
+use crate::worker::{CallPermits, policy};
 
 /// As they are written in TOML.
 const SILLY: [&str; 40] = [
@@ -102,25 +102,25 @@ fn use_them(settings: &Settings) {
         settings.polling.max,
     ];
     spans.extend(&amqp.topology.wait_levels.0);
-    for Span(span) in spans {
+    for HumanDuration(span) in spans {
         let _ = (now + span * 3, now.into_std() + span * 3, span.mul_f64(2.0));
         time::OffsetDateTime::UNIX_EPOCH.checked_add(span.try_into().expect("a duration")).expect("a date");
     }
     u16::try_from(amqp.heartbeat.as_secs()).expect("heartbeats in seconds");
     let policy = policy(settings).expect("a policy");
-    let walk = |intervals: &Intervals| {
+    let walk = |intervals: &Backoff| {
         for count in [0, 1, 1000, u32::MAX] {
             let _ =
-                now + intervals.lengthened(intervals.nth(count), 1.0) + intervals.shortened(intervals.longest(), 1.0);
+                now + intervals.lengthened(intervals.delay(count), 1.0) + intervals.shortened(intervals.longest(), 1.0);
         }
     };
     walk(&policy.retry);
     walk(&policy.polling);
     walk(&amqp.reconnect().expect("intervals"));
     let levels: Vec<Duration> = amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
-    assert!(Ladder::new(&levels).is_some());
+    assert!(WaitLevels::new(&levels).is_some());
     assert!(levels.iter().all(|level| i32::try_from(level.as_millis()).is_ok()), "for x-message-ttl");
-    let _ = Gatekeeper::new(settings.gate());
+    let _ = CallPermits::new(settings.admission());
     let _ = tokio::sync::Semaphore::new(worker.inline_slots);
     assert!(
         usize::try_from(worker.request_limit.as_u64()).is_ok() && amqp.prefetch > 0 && settings.runtime.threads > 0

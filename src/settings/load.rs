@@ -18,12 +18,12 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// Settings without a default.
 const OPTIONAL: [&str; 15] = [
     "amqp.uri_file",
-    "amqp.topology.own.requests_exchange",
-    "amqp.topology.own.requests_queue",
-    "amqp.topology.own.events_exchange",
-    "amqp.topology.own.results_queue",
-    "amqp.topology.own.dead_exchange",
-    "amqp.topology.own.dead_queue",
+    "amqp.topology.external.requests_exchange",
+    "amqp.topology.external.requests_queue",
+    "amqp.topology.external.events_exchange",
+    "amqp.topology.external.results_queue",
+    "amqp.topology.external.dead_exchange",
+    "amqp.topology.external.dead_queue",
     "api.endpoint",
     "api.endpoints",
     "api.client_certificate_file",

@@ -27,7 +27,7 @@ mod limits_tests;
 mod secrets_tests;
 
 pub use admin::Admin;
-pub use amqp::{Amqp, OwnNames, Topology};
+pub use amqp::{Amqp, ExternalNames, Topology};
 pub use amqp_uri::{AmqpUri, AuthMechanism, UriParameters};
 pub use amqp_uri_parser::UriProblem;
 pub use api::{Api, CancelBody, Credentials, CredentialsKind};
@@ -38,5 +38,5 @@ pub use file_name::shown_file;
 pub use load::{DEFAULTS, Loaded, load};
 pub use pacing::{Breaker, Polling, RateLimit, Retry};
 pub use uris::{UriNews, UriSource};
-pub use values::{Span, Spans};
+pub use values::{HumanDuration, HumanDurations};
 pub use worker::{EventMode, Events, Log, LogFormat, Runtime, Settings, Worker};

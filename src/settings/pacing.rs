@@ -1,19 +1,19 @@
 use serde::Deserialize;
 
-use super::values::Span;
+use super::values::HumanDuration;
 use super::worker::Settings;
-use crate::retry::{BreakerPolicy, GatePolicy, Intervals, InvalidIntervals, RatePolicy};
+use crate::pacing::{AdmissionPolicy, Backoff, BreakerPolicy, InvalidBackoff, RatePolicy};
 
 /// `[retry]`: after transient failures.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// First wait.
-    pub initial: Span,
+    pub initial: HumanDuration,
     /// Growth from wait to wait.
     pub multiplier: f64,
     /// Longest wait.
-    pub max: Span,
+    pub max: HumanDuration,
     /// Share by which a wait is lengthened at random.
     pub jitter: f64,
     /// Retries of a conflict.
@@ -25,11 +25,11 @@ pub struct Retry {
 #[serde(deny_unknown_fields)]
 pub struct Polling {
     /// First wait.
-    pub initial: Span,
+    pub initial: HumanDuration,
     /// Growth from wait to wait.
     pub multiplier: f64,
     /// Longest wait.
-    pub max: Span,
+    pub max: HumanDuration,
     /// Share by half of which a wait is shortened at random.
     pub jitter: f64,
 }
@@ -39,8 +39,8 @@ impl Retry {
     ///
     /// # Errors
     /// Says which number makes no sense.
-    pub fn intervals(&self) -> Result<Intervals, InvalidIntervals> {
-        Intervals::new(*self.initial, self.multiplier, *self.max, self.jitter)
+    pub fn intervals(&self) -> Result<Backoff, InvalidBackoff> {
+        Backoff::new(*self.initial, self.multiplier, *self.max, self.jitter)
     }
 }
 
@@ -49,8 +49,8 @@ impl Polling {
     ///
     /// # Errors
     /// Says which number makes no sense.
-    pub fn intervals(&self) -> Result<Intervals, InvalidIntervals> {
-        Intervals::new(*self.initial, self.multiplier, *self.max, self.jitter)
+    pub fn intervals(&self) -> Result<Backoff, InvalidBackoff> {
+        Backoff::new(*self.initial, self.multiplier, *self.max, self.jitter)
     }
 }
 
@@ -79,9 +79,9 @@ pub struct Breaker {
     /// Different operations in a row whose calls must fail for it to open.
     pub failures: u32,
     /// From the beginning of one probe to that of the next.
-    pub probe_interval: Span,
+    pub probe_interval: HumanDuration,
     /// How long an endpoint may answer nobody.
-    pub silence: Span,
+    pub silence: HumanDuration,
 }
 
 impl RateLimit {
@@ -93,9 +93,9 @@ impl RateLimit {
 impl Settings {
     /// Circuit breaker and rate limits, as far as they are in force.
     #[must_use]
-    pub fn gate(&self) -> GatePolicy {
+    pub fn admission(&self) -> AdmissionPolicy {
         let (limit, breaker) = (&self.rate_limit, &self.breaker);
-        GatePolicy {
+        AdmissionPolicy {
             breaker: breaker.enabled.then(|| BreakerPolicy {
                 failures: breaker.failures,
                 probe_interval: *breaker.probe_interval,

@@ -11,9 +11,9 @@ use super::amqp_uri::{quoted, unless_secret};
 use super::api::{Api, CredentialsKind};
 use super::error::{SettingsError, invalid};
 use super::file_name::{NO_FILE_NAME, is_content};
-use super::values::Span;
+use super::values::HumanDuration;
 use super::worker::Settings;
-use crate::retry::{Intervals, InvalidIntervals};
+use crate::pacing::{Backoff, InvalidBackoff};
 
 /// Refuses values that parse but make no sense: one rule, one sentence. What is accepted can be added to any clock and
 /// multiplied by what the worker multiplies it by.
@@ -48,27 +48,27 @@ fn within<T: PartialOrd + Display>(
     Err(invalid(setting, format!("it is {value}, and must be from {} to {}", range.start(), range.end())))
 }
 
-const fn millis(millis: u64) -> Span {
-    Span(Duration::from_millis(millis))
+const fn millis(millis: u64) -> HumanDuration {
+    HumanDuration(Duration::from_millis(millis))
 }
 
-const fn hours(hours: u64) -> Span {
-    Span(Duration::from_hours(hours))
+const fn hours(hours: u64) -> HumanDuration {
+    HumanDuration(Duration::from_hours(hours))
 }
 
 /// The settings that intervals are made of, each with its name: initial and longest, multiplier and jitter.
 fn intervals(
-    made: Result<Intervals, InvalidIntervals>,
-    [initial, max]: [(&str, Span); 2],
+    made: Result<Backoff, InvalidBackoff>,
+    [initial, max]: [(&str, HumanDuration); 2],
     [multiplier, jitter]: [(&str, f64); 2],
 ) -> Result<(), SettingsError> {
     let Err(error) = made else { return Ok(()) };
     let (setting, value) = match error {
-        InvalidIntervals::InitialTooShort => (initial.0, initial.1.to_string()),
-        InvalidIntervals::MaxTooLong => (max.0, max.1.to_string()),
-        InvalidIntervals::MaxBelowInitial => (max.0, format!("{}, and {} is {}", max.1, initial.0, initial.1)),
-        InvalidIntervals::Multiplier => (multiplier.0, multiplier.1.to_string()),
-        InvalidIntervals::Jitter => (jitter.0, jitter.1.to_string()),
+        InvalidBackoff::InitialTooShort => (initial.0, initial.1.to_string()),
+        InvalidBackoff::MaxTooLong => (max.0, max.1.to_string()),
+        InvalidBackoff::MaxBelowInitial => (max.0, format!("{}, and {} is {}", max.1, initial.0, initial.1)),
+        InvalidBackoff::Multiplier => (multiplier.0, multiplier.1.to_string()),
+        InvalidBackoff::Jitter => (jitter.0, jitter.1.to_string()),
     };
     Err(invalid(setting, format!("it is {value}: {error}")))
 }
@@ -228,7 +228,7 @@ fn worker(settings: &Settings) -> Result<(), SettingsError> {
     // A delivery that is held for 30m makes the broker close the channel.
     within("worker.inline_wait", worker.inline_wait, millis(0)..=millis(600_000))?;
     within("worker.inline_slots", worker.inline_slots, 0..=MOST_INLINE_SLOTS)?;
-    let year = Span(Duration::from_secs(31_557_600));
+    let year = HumanDuration(Duration::from_secs(31_557_600));
     within("worker.default_timeout", worker.default_timeout, millis(1)..=year)?;
     within("worker.shutdown_grace", worker.shutdown_grace, millis(0)..=hours(24))?;
     // RabbitMQ takes no larger message, whatever its settings.

@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer};
 
 /// A duration written for people: `"15m"`, `"1h 30m"`, `"250ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl Deref for Span {
+impl Deref for HumanDuration {
     type Target = Duration;
 
     fn deref(&self) -> &Duration {
@@ -17,33 +17,38 @@ impl Deref for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_span(&text).map_err(de::Error::custom)
     }
 }
 
-fn parse_span(text: &str) -> Result<Span, String> {
+fn parse_span(text: &str) -> Result<HumanDuration, String> {
     humantime::parse_duration(text.trim())
-        .map(Span)
+        .map(HumanDuration)
         .map_err(|error| format!("{text:?} is not a duration such as \"15m\" or \"250ms\" ({error})"))
 }
 
 /// Durations, as a list or, in the environment, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spans(pub Vec<Span>);
+pub struct HumanDurations(pub Vec<HumanDuration>);
 
-impl<'de> Deserialize<'de> for Spans {
+impl<'de> Deserialize<'de> for HumanDurations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let texts = one_or_many(deserializer)?;
-        texts.iter().map(|text| parse_span(text)).collect::<Result<_, _>>().map(Spans).map_err(de::Error::custom)
+        texts
+            .iter()
+            .map(|text| parse_span(text))
+            .collect::<Result<_, _>>()
+            .map(HumanDurations)
+            .map_err(de::Error::custom)
     }
 }
 
@@ -85,9 +90,9 @@ mod tests {
 
     #[test]
     fn a_duration_is_written_for_people_and_printed_the_same_way() {
-        assert_eq!(parse_span("15m"), Ok(Span(Duration::from_secs(900))));
-        assert_eq!(parse_span(" 1h 30m "), Ok(Span(Duration::from_secs(5400))));
-        assert_eq!(Span(Duration::from_secs(90)).to_string(), "1m 30s");
+        assert_eq!(parse_span("15m"), Ok(HumanDuration(Duration::from_secs(900))));
+        assert_eq!(parse_span(" 1h 30m "), Ok(HumanDuration(Duration::from_secs(5400))));
+        assert_eq!(HumanDuration(Duration::from_secs(90)).to_string(), "1m 30s");
         assert!(parse_span("15").expect_err("no unit").contains("\"15\" is not a duration"));
     }
 }

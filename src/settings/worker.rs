@@ -5,7 +5,7 @@ use super::admin::Admin;
 use super::amqp::Amqp;
 use super::api::Api;
 use super::pacing::{Breaker, Polling, RateLimit, Retry};
-use super::values::{Span, choice};
+use super::values::{HumanDuration, choice};
 
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,13 +40,13 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Worker {
     /// Longest total wait for which a delivery is held.
-    pub inline_wait: Span,
+    pub inline_wait: HumanDuration,
     /// Deliveries held for waits at once.
     pub inline_slots: usize,
     /// Deadline of requests that set none, from when they are first seen.
-    pub default_timeout: Span,
+    pub default_timeout: HumanDuration,
     /// From SIGTERM to the end.
-    pub shutdown_grace: Span,
+    pub shutdown_grace: HumanDuration,
     /// Longest request body.
     pub request_limit: ByteSize,
     /// Whether failed requests are kept in the dead queue.

@@ -14,8 +14,8 @@ use super::connection::Connection;
 use super::fault::Fault;
 use super::operation::{Answer, Method};
 use super::server::Shared;
+use super::state::{Call, Notes};
 use super::target::{Resource, Target, query_value};
-use super::world::{Call, Notes};
 
 /// Longest body of a cancel that is looked at.
 const LONGEST_BODY: usize = 64 << 10;
@@ -59,7 +59,7 @@ async fn answered(shared: &Shared, connection: &Connection, parts: &Parts, body:
 }
 
 fn unknown(shared: &Shared, status: u16, path: &str) -> Response {
-    shared.world().count_unknown(status);
+    shared.state().count_unknown(status);
     answer::front_end(status, path)
 }
 
@@ -72,7 +72,7 @@ async fn call(
     body_is_fine: bool,
 ) -> Response {
     let call = Call { method, resource, notes: notes(headers), body_is_fine };
-    let (answer, latency) = shared.world().call(&call, Instant::now());
+    let (answer, latency) = shared.state().call(&call, Instant::now());
     deliver(shared, connection, answer, latency).await;
     answer::response(answer, resource)
 }
@@ -84,7 +84,7 @@ async fn list(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response {
-    let (listed, latency) = shared.world().list(parent, &notes(headers), page(query), Instant::now());
+    let (listed, latency) = shared.state().list(parent, &notes(headers), page(query), Instant::now());
     match listed {
         Ok(listed) => {
             shared.pause(latency).await;

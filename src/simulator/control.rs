@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::answer::json;
+use super::faults::FaultRequest;
 use super::operation::{Method, Operation, Record};
 use super::script::Script;
 use super::server::Shared;
+use super::state::SimulatorState;
 use super::target::query_value;
-use super::weather::Forecast;
-use super::world::World;
 
 /// The control endpoint.
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -75,7 +75,7 @@ struct OneCall {
 }
 
 async fn reset(State(shared): State<Arc<Shared>>) -> Response {
-    shared.world().reset();
+    shared.state().reset();
     done()
 }
 
@@ -85,14 +85,14 @@ async fn set_script(State(shared): State<Arc<Shared>>, Path(id): Path<String>, b
         Err(reason) => return refused(400, &reason),
     };
     match Script::parse(&spec.script) {
-        Ok(script) => answer(shared.world().store.set_script(id, script)),
+        Ok(script) => answer(shared.state().store.set_script(id, script)),
         Err(error) => refused(400, &error.to_string()),
     }
 }
 
 async fn set_weather(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    match read::<Forecast>(&body) {
-        Ok(forecast) => answer(shared.world().skies.set(forecast)),
+    match read::<FaultRequest>(&body) {
+        Ok(forecast) => answer(shared.state().injected.set(forecast)),
         Err(reason) => refused(400, &reason),
     }
 }
@@ -102,12 +102,12 @@ async fn set_token(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         // Without serde's words: they may quote the token.
         return refused(400, r#"the body is not {"token":"…"} or {"token":null}"#);
     };
-    shared.world().set_token(spec.token);
+    shared.state().set_token(spec.token);
     done()
 }
 
 async fn stats(State(shared): State<Arc<Shared>>) -> Response {
-    let totals = shared.world().totals(Instant::now());
+    let totals = shared.state().totals(Instant::now());
     json(200, &totals)
 }
 
@@ -115,10 +115,10 @@ async fn calls(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> 
     let Some(id) = query_value(query.as_deref(), "id") else {
         return refused(400, "the query has no id=…");
     };
-    let world = shared.world();
-    match world.store.find(&id).as_slice() {
+    let state = shared.state();
+    match state.store.find(&id).as_slice() {
         [] => json(200, &Calls::none()),
-        [(name, operation)] => json(200, &Calls::of(name, operation, &world)),
+        [(name, operation)] => json(200, &Calls::of(name, operation, &state)),
         _ => refused(409, "several operations have this id: ask with the full name"),
     }
 }
@@ -137,7 +137,7 @@ impl<'a> Calls<'a> {
         }
     }
 
-    fn of(name: &'a str, operation: &'a Operation, world: &World) -> Self {
+    fn of(name: &'a str, operation: &'a Operation, state: &SimulatorState) -> Self {
         let log = &operation.log;
         Self {
             name: Some(name),
@@ -147,19 +147,19 @@ impl<'a> Calls<'a> {
             too_early: log.too_early,
             content_length: log.content_length,
             user_project: log.user_project.as_deref(),
-            calls: log.calls.iter().map(|record| OneCall::of(record, world)).collect(),
+            calls: log.calls.iter().map(|record| OneCall::of(record, state)).collect(),
         }
     }
 }
 
 impl OneCall {
-    fn of(record: &Record, world: &World) -> Self {
+    fn of(record: &Record, state: &SimulatorState) -> Self {
         Self {
             call: match record.method {
                 Method::Cancel => "cancel",
                 Method::Get => "get",
             },
-            at_ms: world.unix_millis(record.at),
+            at_ms: state.unix_millis(record.at),
             status: (record.status != 0).then_some(record.status),
             too_early: record.too_early,
             authorization: record.authorized,

@@ -69,15 +69,15 @@ mod clock;
 mod connection;
 mod control;
 mod fault;
+mod faults;
 mod google_error;
 mod operation;
 mod page;
 mod script;
 mod server;
+mod state;
 mod store;
 mod target;
-mod weather;
-mod world;
 
 #[cfg(test)]
 mod tests;

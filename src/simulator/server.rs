@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::connection::{Connection, CuttableListener};
-use super::world::World;
+use super::state::SimulatorState;
 use super::{api, control};
 
 /// How long a client that dawdles may hold up the end.
@@ -81,8 +81,8 @@ impl Simulator {
         let failed = |source| SimulatorError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let world = World::new(max_operations, seed, token, Instant::now(), wall_clock());
-        let shared = Arc::new(Shared { world: Mutex::new(world), closing: watch::Sender::new(false) });
+        let state = SimulatorState::new(max_operations, seed, token, Instant::now(), wall_clock());
+        let shared = Arc::new(Shared { state: Mutex::new(state), closing: watch::Sender::new(false) });
         Ok(Self { listener, address, shared })
     }
 
@@ -131,14 +131,14 @@ impl Simulator {
 
 /// What all handlers share.
 pub(super) struct Shared {
-    world: Mutex<World>,
+    state: Mutex<SimulatorState>,
     closing: watch::Sender<bool>,
 }
 
 impl Shared {
     /// Held for the time of one decision, never while something is awaited.
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, SimulatorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until the simulator closes.

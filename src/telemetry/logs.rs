@@ -13,7 +13,7 @@ use super::log_writer::LogWriter;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum LogFormat {
     /// Pretty on a terminal, JSON elsewhere.
     Auto,
     /// For people.
@@ -23,7 +23,7 @@ pub enum Layout {
 }
 
 /// The layout that [`init`] was told.
-static LAYOUT: OnceLock<Layout> = OnceLock::new();
+static LAYOUT: OnceLock<LogFormat> = OnceLock::new();
 
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ const UNLESS_NAMED: &str = "lapin=off";
 
 /// Starts logging to standard error. `filter` is as in `RUST_LOG`; one that cannot be read lets errors through. A second
 /// call in one process changes nothing.
-pub fn init(layout: Layout, filter: &str) {
+pub fn init(layout: LogFormat, filter: &str) {
     let layout = *LAYOUT.get_or_init(|| layout);
     // An error here says that a subscriber is installed already, which is what was wanted.
     let _ = dispatcher::set_global_default(dispatch(layout, parsed(filter), || StandardError));
@@ -78,14 +78,14 @@ fn parsed(filter: &str) -> EnvFilter {
 }
 
 /// What formats events and hands each over as one line.
-fn dispatch<W>(layout: Layout, filter: EnvFilter, writer: W) -> Dispatch
+fn dispatch<W>(layout: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let terminal = stderr().is_terminal();
     // Of its own, the formatter would complain with `eprintln!`, which panics where standard error cannot be written to.
     let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false).log_internal_errors(false);
-    if layout == Layout::Json || (layout == Layout::Auto && !terminal) {
+    if layout == LogFormat::Json || (layout == LogFormat::Auto && !terminal) {
         Dispatch::new(builder.json().flatten_event(true).with_current_span(false).finish())
     } else {
         Dispatch::new(builder.with_ansi(terminal).finish())
@@ -94,7 +94,7 @@ where
 
 /// What is logged within `event`, as it would be written, whatever the filter.
 fn line(event: impl FnOnce()) -> Vec<u8> {
-    let layout = LAYOUT.get().copied().unwrap_or(Layout::Auto);
+    let layout = LAYOUT.get().copied().unwrap_or(LogFormat::Auto);
     let lines = Memory::default();
     let taken = lines.clone();
     dispatcher::with_default(&dispatch(layout, EnvFilter::new("warn"), move || taken.clone()), event);
@@ -173,7 +173,7 @@ mod tests {
     fn lets_through(filter: &str) -> String {
         let lines = Memory::default();
         let taken = lines.clone();
-        let dispatch = dispatch(Layout::Json, parsed(filter), move || taken.clone());
+        let dispatch = dispatch(LogFormat::Json, parsed(filter), move || taken.clone());
         dispatcher::with_default(&dispatch, || {
             tracing::warn!(target: "lapin::channel", "lapin-warn");
             tracing::trace!(target: "lapin::frames", "lapin-trace");
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn lost_lines_are_told_in_the_chosen_format_whatever_the_filter() {
-        LAYOUT.get_or_init(|| Layout::Json);
+        LAYOUT.get_or_init(|| LogFormat::Json);
         let line = lost_lines(7, Some(&io::Error::from_raw_os_error(28)));
         let told: serde_json::Value = serde_json::from_slice(&line).expect("one JSON object");
         assert_eq!((&told["level"], &told["lost"]), (&"WARN".into(), &7.into()));

@@ -13,5 +13,5 @@ mod log_writer;
 mod logs;
 mod readiness;
 
-pub use logs::{Layout, flush, init, print_line, report_panics};
+pub use logs::{LogFormat, flush, init, print_line, report_panics};
 pub use readiness::Readiness;

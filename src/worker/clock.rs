@@ -37,8 +37,8 @@ pub fn now() -> OffsetDateTime {
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the worker rolls dice; everything below takes them as an argument"
+    reason = "the one place where the worker draws random numbers; everything below takes them as an argument"
 )]
-pub(super) fn dice() -> f64 {
+pub(super) fn jitter() -> f64 {
     fastrand::f64()
 }

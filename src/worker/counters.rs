@@ -13,7 +13,7 @@ pub(super) struct Counters {
     pub(super) unimplemented: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) unusable: AtomicU64,
-    pub(super) parked: AtomicU64,
+    pub(super) delayed: AtomicU64,
 }
 
 impl Counters {
@@ -28,7 +28,7 @@ impl Counters {
     }
 
     fn snapshot(&self) -> [u64; 6] {
-        [&self.cancelled, &self.completed, &self.unimplemented, &self.failed, &self.unusable, &self.parked]
+        [&self.cancelled, &self.completed, &self.unimplemented, &self.failed, &self.unusable, &self.delayed]
             .map(|counter| counter.load(Relaxed))
     }
 
@@ -44,8 +44,8 @@ impl Counters {
                 for (delta, before) in delta.iter_mut().zip(before) {
                     *delta -= before;
                 }
-                let [cancelled, completed, unimplemented, failed, unusable, parked] = delta;
-                info!(cancelled, completed, unimplemented, failed, unusable, parked, "settled in the last minute");
+                let [cancelled, completed, unimplemented, failed, unusable, delayed] = delta;
+                info!(cancelled, completed, unimplemented, failed, unusable, delayed, "settled in the last minute");
                 before = after;
             }
         }

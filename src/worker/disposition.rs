@@ -1,4 +1,4 @@
-use crate::broker::Level;
+use crate::broker::WaitLevel;
 use crate::cancellation::Outcome;
 use crate::message::{DeadLetter, Outgoing};
 
@@ -7,20 +7,20 @@ use crate::message::{DeadLetter, Outgoing};
 #[must_use]
 pub(super) enum Disposition {
     /// Publish the answer.
-    Finish(Box<Answer>),
+    Finish(Box<ResultPublication>),
     /// Put it into a wait queue.
-    Park {
+    Delay {
         /// What comes back.
         follow_up: Outgoing,
         /// After this.
-        level: Level,
+        level: WaitLevel,
     },
     /// It cannot be used: keep it, with the reason, and tell upstream where that is possible.
     DeadLetter {
         /// The reason.
         note: DeadLetter,
         /// *failed*, where an identity could be read.
-        answer: Option<Box<Answer>>,
+        answer: Option<Box<ResultPublication>>,
     },
     /// Give it back to the broker as it is: the worker is to stop.
     Requeue,
@@ -28,18 +28,18 @@ pub(super) enum Disposition {
 
 /// A result event on its way.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResultPublication {
     pub(super) outcome: Outcome,
     pub(super) event: Outgoing,
     /// Also to this direct reply-to, best effort.
     pub(super) reply_to: Option<String>,
-    /// Keep the request of a *failed* outcome.
-    pub(super) keep: Option<Keep>,
+    /// DeadLetterCopy the request of a *failed* outcome.
+    pub(super) keep: Option<DeadLetterCopy>,
 }
 
 /// How a failed request is kept in the dead queue.
 #[derive(Debug)]
-pub(super) enum Keep {
+pub(super) enum DeadLetterCopy {
     /// The delivery as it came.
     Delivery(DeadLetter),
     /// A follow-up's request, written again as upstream would publish it.

@@ -9,7 +9,7 @@ use super::broker_link::Session;
 use crate::broker::BrokerError;
 
 /// From the last acknowledgement to the end of the connection.
-pub(super) const LINGER: Duration = Duration::from_millis(200);
+pub(super) const CLOSE_DELAY: Duration = Duration::from_millis(200);
 
 /// What ends a session.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(super) async fn finish_in_hand(
         ended = timeout(last_call, all_ended(tasks)) => {
             // Not a moment before the acknowledgements are sent.
             if ended.is_ok() {
-                return sleep(LINGER).await;
+                return sleep(CLOSE_DELAY).await;
             }
         }
         () = stop.cancelled() => {}
@@ -65,7 +65,7 @@ pub(super) async fn finish_in_hand(
     };
     tokio::select! {
         biased;
-        () = all_ended(tasks) => sleep(LINGER).await,
+        () = all_ended(tasks) => sleep(CLOSE_DELAY).await,
         () = grace_over => {
             error!(in_flight = tasks.len(), "the time of grace is over; what is left of a queue that is gone is lost");
         }

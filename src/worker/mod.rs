@@ -1,34 +1,38 @@
 //! The worker: takes deliveries, pursues their operations, publishes what came of it, and only then acknowledges.
 //!
 //! ```text
-//! run ─▶ session ─▶ for each delivery: handle ─▶ Disposition ─▶ settle ─▶ ack
+//! supervisor ─▶ dispatcher ─▶ for each delivery: handler ─▶ Disposition ─▶ settler ─▶ ack
 //! ```
 //!
-//! - [`run`] builds sessions for ever, one after the other, until it is told to stop.
-//! - `session` takes deliveries of one session and has each handled and settled in a task of its own.
-//! - `in_hand` finishes what it holds when the queue that it came from is gone.
-//! - `handle` decides what becomes of a delivery; it talks to the Operations API, never to the broker.
-//! - `settle` does it; nothing else publishes or acknowledges.
-//! - [`Gatekeeper`] lets calls through: circuit breaker and rate limit.
-//! - [`Broker`] and its kin are what the worker needs of a broker: RabbitMQ, or a simulated one.
-//! - [`pursue`] makes the calls and waits that `cancellation` decides on. The `cancel` command uses it as well.
+//! | file | subject |
+//! |---|---|
+//! | `supervisor` | [`run`]: builds sessions for ever, one after the other, until it is told to stop |
+//! | `dispatcher` | takes deliveries of one session and has each handled and settled in a task of its own |
+//! | `in_hand` | finishes what a session holds when the queue that it came from is gone |
+//! | `handler`, `disposition` | what becomes of a delivery: talks to the Operations API, never to the broker |
+//! | `driver` | [`drive`]: the calls and waits that `cancellation` decides on; the `cancel` command uses it as well |
+//! | `call_permits` | [`CallPermits`]: whether a call goes now, by circuit breaker and rate limit |
+//! | `waiting` | [`WaitBudget`]: how long a delivery is held for a wait |
+//! | `settler` | does what was decided; nothing else publishes or acknowledges |
+//! | `broker_link` | [`Broker`] and its kin: what the worker needs of a broker, RabbitMQ or a simulated one |
+//! | `clock`, `counters` | time and jitter; what was settled |
 
 mod broker_link;
+mod call_permits;
 mod clock;
 mod counters;
+mod dispatcher;
 mod disposition;
-mod gatekeeper;
-mod handle;
+mod driver;
+mod handler;
 mod in_hand;
-mod patience;
-mod pursue;
-mod run;
-mod session;
-mod settle;
+mod settler;
+mod supervisor;
+mod waiting;
 
 pub use broker_link::{Broker, Delivery, Publisher, Session};
+pub use call_permits::CallPermits;
 pub use clock::{Clock, now};
-pub use gatekeeper::Gatekeeper;
-pub use patience::{Cause, Patience, Pause, Unlimited};
-pub use pursue::pursue;
-pub use run::{RunError, policy, run, run_on};
+pub use driver::drive;
+pub use supervisor::{RunError, policy, run, run_on};
+pub use waiting::{Unlimited, Wait, WaitBudget, WaitReason};

@@ -10,7 +10,7 @@ use lapin::types::FieldTable;
 use serde_json::Value;
 
 use crate::requests::Batch;
-use crate::stage::{Stage, depth};
+use crate::test_env::{TestEnv, depth};
 
 /// What is wrong with the answers to a batch.
 #[derive(Debug, Default)]
@@ -37,9 +37,9 @@ impl fmt::Display for Faults {
 }
 
 /// Takes all answers out of the results queue, and compares them with what is true.
-pub async fn check(stage: &Stage, batch: &Batch) -> anyhow::Result<Faults> {
-    let channel = stage.channel().await?;
-    let queue = stage.topology.results_queue();
+pub async fn check(env: &TestEnv, batch: &Batch) -> anyhow::Result<Faults> {
+    let channel = env.channel().await?;
+    let queue = env.topology.results_queue();
     let count = depth(&channel, &queue).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let mut consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;

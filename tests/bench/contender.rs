@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::process::Process;
-use crate::stage::{Stage, WAIT_LEVELS};
+use crate::test_env::{TestEnv, WAIT_LEVELS};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
@@ -36,29 +36,29 @@ pub struct Run {
 
 impl Contender {
     /// Starts it. It works at once on what stands in the queues.
-    pub fn start(self, stage: &Stage, run: Run) -> anyhow::Result<Process> {
-        Process::start(self.command(stage, run)?, stage.folder().join(format!("{self}.log")))
+    pub fn start(self, env: &TestEnv, run: Run) -> anyhow::Result<Process> {
+        Process::start(self.command(env, run)?, env.folder().join(format!("{self}.log")))
     }
 
     /// What starts it.
-    pub fn command(self, stage: &Stage, run: Run) -> anyhow::Result<Command> {
+    pub fn command(self, env: &TestEnv, run: Run) -> anyhow::Result<Command> {
         match self {
-            Self::Thin => thin(stage, run),
-            Self::Worker => worker(stage, run),
+            Self::Thin => thin(env, run),
+            Self::Worker => worker(env, run),
         }
     }
 }
 
-fn thin(stage: &Stage, run: Run) -> anyhow::Result<Command> {
+fn thin(env: &TestEnv, run: Run) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("thin").args(["--endpoint", &stage.endpoint, "--prefix", &stage.topology.prefix]);
-    command.args(["--prefetch", &run.prefetch.to_string()]).env("THIN_AMQP", &stage.broker_uri);
+    command.arg("thin").args(["--endpoint", &env.endpoint, "--prefix", &env.topology.prefix]);
+    command.args(["--prefetch", &run.prefetch.to_string()]).env("THIN_AMQP", &env.broker_uri);
     Ok(command)
 }
 
-fn worker(stage: &Stage, run: Run) -> anyhow::Result<Command> {
-    let file = stage.folder().join("worker.toml");
-    fs::write(&file, settings(stage, run))?;
+fn worker(env: &TestEnv, run: Run) -> anyhow::Result<Command> {
+    let file = env.folder().join("worker.toml");
+    fs::write(&file, settings(env, run))?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_cancel-worker"));
     // Settings of the caller's environment are not what is measured.
     for (name, _) in std::env::vars_os() {
@@ -71,8 +71,8 @@ fn worker(stage: &Stage, run: Run) -> anyhow::Result<Command> {
 }
 
 /// The worker's settings: its defaults, but for what the run needs. A JSON string is a TOML string too.
-fn settings(stage: &Stage, run: Run) -> String {
-    let (uri, prefix, endpoint) = (json!(stage.broker_uri), json!(stage.topology.prefix), json!(stage.endpoint));
+fn settings(env: &TestEnv, run: Run) -> String {
+    let (uri, prefix, endpoint) = (json!(env.broker_uri), json!(env.topology.prefix), json!(env.endpoint));
     let Run { prefetch, threads, parks_at_once } = run;
     let mut settings = format!(
         "[amqp]\nuri = {uri}\nprefetch = {prefetch}\n\

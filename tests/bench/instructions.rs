@@ -17,7 +17,7 @@ use crate::Measure;
 use crate::contender::{Contender, Run};
 use crate::process::Process;
 use crate::requests::{Batch, Fate};
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 use crate::throughput::{self, Results};
 
 const FEW: u32 = 400;
@@ -47,11 +47,11 @@ struct Cost {
 }
 
 /// Counts and prints.
-pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
+pub async fn run(env: &TestEnv, options: &Measure) -> anyhow::Result<()> {
     let run = Run { prefetch: options.prefetch, threads: options.threads, parks_at_once: false };
-    throughput::declare(stage, run).await?;
-    let worker = cost(stage, run, Contender::Worker).await?;
-    let thin = cost(stage, run, Contender::Thin).await?;
+    throughput::declare(env, run).await?;
+    let worker = cost(env, run, Contender::Worker).await?;
+    let thin = cost(env, run, Contender::Thin).await?;
     println!("a request      instructions  allocations");
     for (name, Cost { instructions, allocations }) in [("worker", &worker), ("thin", &thin)] {
         println!("{name:<13} {instructions:>13.0} {allocations:>12.1}");
@@ -61,9 +61,9 @@ pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn cost(stage: &Stage, run: Run, contender: Contender) -> anyhow::Result<Cost> {
-    let few = totals(stage, run, contender, FEW).await?;
-    let many = totals(stage, run, contender, MANY).await?;
+async fn cost(env: &TestEnv, run: Run, contender: Contender) -> anyhow::Result<Cost> {
+    let few = totals(env, run, contender, FEW).await?;
+    let many = totals(env, run, contender, MANY).await?;
     let each = |few: u64, many: u64| -> anyhow::Result<f64> {
         let more = many.checked_sub(few).with_context(|| format!("{MANY} requests took less than {FEW}"))?;
         Ok(f64::from(u32::try_from(more)?) / f64::from(MANY - FEW))
@@ -74,16 +74,16 @@ async fn cost(stage: &Stage, run: Run, contender: Contender) -> anyhow::Result<C
     })
 }
 
-async fn totals(stage: &Stage, run: Run, contender: Contender, count: u32) -> anyhow::Result<Totals> {
+async fn totals(env: &TestEnv, run: Run, contender: Contender, count: u32) -> anyhow::Result<Totals> {
     let batch = Batch { label: format!("{contender}{count}"), count, fate: Fate::Done };
-    stage.purge().await?;
-    batch.publish(stage).await?;
-    let counts = stage.folder().join(format!("{}.callgrind", batch.label));
-    let command = counted(&contender.command(stage, run)?, &counts);
-    let mut process = Process::start(command, stage.folder().join(format!("{}.log", batch.label)))?;
-    Results::watch(stage).await?.reach(&mut process, count).await?;
+    env.purge().await?;
+    batch.publish(env).await?;
+    let counts = env.folder().join(format!("{}.callgrind", batch.label));
+    let command = counted(&contender.command(env, run)?, &counts);
+    let mut process = Process::start(command, env.folder().join(format!("{}.log", batch.label)))?;
+    Results::watch(env).await?.reach(&mut process, count).await?;
     process.end().await?;
-    throughput::check(stage, &batch).await?;
+    throughput::check(env, &batch).await?;
     let profile = fs::read_to_string(&counts).with_context(|| format!("read {}", counts.display()))?;
     read(&profile)
 }

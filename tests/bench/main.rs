@@ -48,7 +48,6 @@ mod parked;
 mod process;
 mod report;
 mod requests;
-mod stage;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with the integration tests, which need more of it")]
 #[expect(
@@ -58,6 +57,7 @@ mod stage;
     reason = "a test's helpers end where something is wrong"
 )]
 mod support;
+mod test_env;
 mod thin;
 mod throughput;
 
@@ -65,7 +65,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 
 /// Measures the worker beside the thinnest loop that does the same work.
 #[derive(Parser)]
@@ -130,22 +130,22 @@ fn main() -> anyhow::Result<()> {
 async fn measure(options: &Measure) -> anyhow::Result<()> {
     // From here on a signal no longer ends the process by itself.
     let interrupted = interrupted()?;
-    let stage = Stage::set().await?;
+    let env = TestEnv::set().await?;
     let measured = tokio::select! {
-        measured = run(&stage, options) => measured,
+        measured = run(&env, options) => measured,
         name = interrupted => Err(anyhow!("ended by {name}")),
     };
-    stage.clear().await;
+    env.clear().await;
     measured
 }
 
-async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
+async fn run(env: &TestEnv, options: &Measure) -> anyhow::Result<()> {
     if options.instructions {
-        instructions::run(stage, options).await
+        instructions::run(env, options).await
     } else if options.parked.is_empty() {
-        throughput::run(stage, options).await
+        throughput::run(env, options).await
     } else {
-        parked::run(stage, options).await
+        parked::run(env, options).await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::contender::{Contender, Run};
 use crate::process::{self, Memory, Process};
 use crate::report::mebibytes;
 use crate::requests::{Batch, Fate};
-use crate::stage::{COUNTED, Stage, depth};
+use crate::test_env::{COUNTED, TestEnv, depth};
 
 /// Between two looks at the wait queues.
 const LOOK: Duration = Duration::from_millis(50);
@@ -24,16 +24,16 @@ const LOOK: Duration = Duration::from_millis(50);
 const STUCK: Duration = Duration::from_secs(60);
 
 /// Measures and prints.
-pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
+pub async fn run(env: &TestEnv, options: &Measure) -> anyhow::Result<()> {
     let run = Run { prefetch: options.prefetch, threads: options.threads, parks_at_once: true };
-    let mut worker = Contender::Worker.start(stage, run)?;
-    stage.declared(&mut worker).await?;
+    let mut worker = Contender::Worker.start(env, run)?;
+    env.declared(&mut worker).await?;
     worker.end().await?;
 
     println!(" parked   RSS, MiB  peak RSS, MiB  all parked in, s");
     let mut measured: Vec<Memory> = Vec::new();
     for &count in &options.parked {
-        let (memory, took) = park(stage, run, count).await?;
+        let (memory, took) = park(env, run, count).await?;
         let (resident, peak) = (mebibytes(memory.resident), mebibytes(memory.peak));
         println!("{count:>7} {resident:>10.1} {peak:>14.1} {:>17.1}", took.as_secs_f64());
         measured.push(memory);
@@ -46,34 +46,34 @@ pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn park(stage: &Stage, run: Run, count: u32) -> anyhow::Result<(Memory, Duration)> {
-    stage.purge().await?;
+async fn park(env: &TestEnv, run: Run, count: u32) -> anyhow::Result<(Memory, Duration)> {
+    env.purge().await?;
     let batch = Batch { label: format!("parked{count}"), count, fate: Fate::Never };
-    batch.publish(stage).await?;
+    batch.publish(env).await?;
 
     let began = Instant::now();
-    let mut worker = Contender::Worker.start(stage, run)?;
-    let channel = stage.channel().await?;
-    all_parked(stage, &channel, &mut worker, count).await?;
+    let mut worker = Contender::Worker.start(env, run)?;
+    let channel = env.channel().await?;
+    all_parked(env, &channel, &mut worker, count).await?;
     let took = began.elapsed();
     sleep(COUNTED).await;
-    let unsettled = stage.unsettled()?.unwrap_or_default();
+    let unsettled = env.unsettled()?.unwrap_or_default();
     ensure!(unsettled == 0, "{count} are parked, but {unsettled} messages stand in the work queues");
     let memory = process::memory(worker.id())?;
     worker.end().await?;
 
-    let answers = depth(&channel, &stage.topology.results_queue()).await?;
+    let answers = depth(&channel, &env.topology.results_queue()).await?;
     ensure!(answers == 0, "{answers} requests were answered though their operations are not done");
-    let parked = waiting(stage, &channel).await?;
+    let parked = waiting(env, &channel).await?;
     ensure!(parked == count, "{parked} messages are parked for {count} requests");
     Ok((memory, took))
 }
 
 /// Waits until so many messages stand in the wait queues.
-async fn all_parked(stage: &Stage, channel: &Channel, worker: &mut Process, count: u32) -> anyhow::Result<()> {
+async fn all_parked(env: &TestEnv, channel: &Channel, worker: &mut Process, count: u32) -> anyhow::Result<()> {
     let mut last = (Instant::now(), 0);
     loop {
-        let parked = waiting(stage, channel).await?;
+        let parked = waiting(env, channel).await?;
         if parked >= count {
             return Ok(());
         }
@@ -88,9 +88,9 @@ async fn all_parked(stage: &Stage, channel: &Channel, worker: &mut Process, coun
 }
 
 /// How many messages stand in the wait queues.
-async fn waiting(stage: &Stage, channel: &Channel) -> anyhow::Result<u32> {
+async fn waiting(env: &TestEnv, channel: &Channel) -> anyhow::Result<u32> {
     let mut waiting = 0;
-    for queue in stage.topology.wait_queues() {
+    for queue in env.topology.wait_queues() {
         waiting += depth(channel, &queue).await?;
     }
     Ok(waiting)

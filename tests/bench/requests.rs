@@ -5,7 +5,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Confirmation};
 use serde_json::json;
 
-use crate::stage::{Stage, depth};
+use crate::test_env::{TestEnv, depth};
 
 /// Unconfirmed at once.
 const WINDOW: u32 = 1_000;
@@ -59,12 +59,12 @@ impl Batch {
     }
 
     /// Publishes all of them, and returns once they stand in the queue.
-    pub async fn publish(&self, stage: &Stage) -> anyhow::Result<()> {
-        let channel = stage.channel().await?;
+    pub async fn publish(&self, env: &TestEnv) -> anyhow::Result<()> {
+        let channel = env.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
-        let exchange = stage.topology.requests_exchange();
+        let exchange = env.topology.requests_exchange();
         for first in (0..self.count).step_by(WINDOW as usize) {
             let mut unconfirmed = Vec::with_capacity(WINDOW as usize);
             for number in first..self.count.min(first + WINDOW) {
@@ -82,7 +82,7 @@ impl Batch {
                 ensure!(confirm.await? == Confirmation::Ack(None), "the broker did not take a request");
             }
         }
-        let ready = depth(&channel, &stage.topology.requests_queue()).await?;
+        let ready = depth(&channel, &env.topology.requests_queue()).await?;
         ensure!(ready == self.count, "{ready} requests stand in the queue instead of {}", self.count);
         channel.close(200, "published".into()).await?;
         Ok(())

@@ -17,7 +17,7 @@ use reqwest::header::CONTENT_LENGTH;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::stage::Topology;
+use crate::test_env::Topology;
 
 /// What the loop has to be told.
 #[derive(Args)]

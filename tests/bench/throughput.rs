@@ -12,7 +12,7 @@ use crate::contender::{Contender, Run};
 use crate::process::{self, Process};
 use crate::report::{self, Cost, Round};
 use crate::requests::{Batch, Fate};
-use crate::stage::{Stage, depth};
+use crate::test_env::{TestEnv, depth};
 
 /// Between two looks at the results queue.
 const LOOK: Duration = Duration::from_millis(10);
@@ -21,14 +21,14 @@ const LOOK: Duration = Duration::from_millis(10);
 const STUCK: Duration = Duration::from_secs(60);
 
 /// Measures, prints, and judges.
-pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
+pub async fn run(env: &TestEnv, options: &Measure) -> anyhow::Result<()> {
     let run = Run { prefetch: options.prefetch, threads: options.threads, parks_at_once: false };
-    declare(stage, run).await?;
+    declare(env, run).await?;
     report::print_heading();
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        let thin = measure(stage, options, run, Contender::Thin, number).await?;
-        let worker = measure(stage, options, run, Contender::Worker, number).await?;
+        let thin = measure(env, options, run, Contender::Thin, number).await?;
+        let worker = measure(env, options, run, Contender::Worker, number).await?;
         rounds.push(Round { thin, worker });
     }
     let rate = report::print_ratios(&rounds);
@@ -39,15 +39,15 @@ pub async fn run(stage: &Stage, options: &Measure) -> anyhow::Result<()> {
 }
 
 /// Has the worker declare its topology.
-pub async fn declare(stage: &Stage, run: Run) -> anyhow::Result<()> {
-    let mut worker = Contender::Worker.start(stage, run)?;
-    stage.declared(&mut worker).await?;
+pub async fn declare(env: &TestEnv, run: Run) -> anyhow::Result<()> {
+    let mut worker = Contender::Worker.start(env, run)?;
+    env.declared(&mut worker).await?;
     worker.end().await
 }
 
 /// One round of one contender.
 async fn measure(
-    stage: &Stage,
+    env: &TestEnv,
     options: &Measure,
     run: Run,
     contender: Contender,
@@ -55,19 +55,19 @@ async fn measure(
 ) -> anyhow::Result<Cost> {
     let count = options.warm_up + options.requests;
     let batch = Batch { label: format!("{contender}{number}"), count, fate: Fate::Done };
-    stage.purge().await?;
-    batch.publish(stage).await?;
-    let calls = stage.calls().await?;
+    env.purge().await?;
+    batch.publish(env).await?;
+    let calls = env.calls().await?;
 
-    let mut process = contender.start(stage, run)?;
-    let mut results = Results::watch(stage).await?;
+    let mut process = contender.start(env, run)?;
+    let mut results = Results::watch(env).await?;
     let from = results.reach(&mut process, options.warm_up.max(1)).await?;
     let to = results.reach(&mut process, count).await?;
     let cost = Cost::between(&from, &to, process::memory(process.id())?.peak);
     process.end().await?;
 
-    check(stage, &batch).await?;
-    let made = stage.calls().await?;
+    check(env, &batch).await?;
+    let made = env.calls().await?;
     let (cancels, gets) = (made.cancel - calls.cancel, made.get - calls.get);
     let once = u64::from(count);
     ensure!((cancels, gets) == (once, once), "{contender} made {cancels} cancels and {gets} gets for {once} requests");
@@ -76,8 +76,8 @@ async fn measure(
 }
 
 /// Fails unless each request was answered once, and truthfully.
-pub async fn check(stage: &Stage, batch: &Batch) -> anyhow::Result<()> {
-    let faults = answers::check(stage, batch).await?;
+pub async fn check(env: &TestEnv, batch: &Batch) -> anyhow::Result<()> {
+    let faults = answers::check(env, batch).await?;
     ensure!(faults.is_none(), "{}: {faults}", batch.label);
     Ok(())
 }
@@ -93,14 +93,14 @@ pub struct Look {
 
 /// The results queue, watched.
 pub struct Results<'a> {
-    stage: &'a Stage,
+    env: &'a TestEnv,
     channel: Channel,
     queue: String,
 }
 
 impl<'a> Results<'a> {
-    pub async fn watch(stage: &'a Stage) -> anyhow::Result<Self> {
-        Ok(Self { stage, channel: stage.channel().await?, queue: stage.topology.results_queue() })
+    pub async fn watch(env: &'a TestEnv) -> anyhow::Result<Self> {
+        Ok(Self { env, channel: env.channel().await?, queue: env.topology.results_queue() })
     }
 
     /// Waits until at least so many answers stand in the queue.
@@ -130,8 +130,8 @@ impl<'a> Results<'a> {
             at,
             answers,
             contender: process::cpu_time(process.id())?,
-            broker: self.stage.broker_id.map(process::cpu_time).transpose()?,
-            simulator: process::cpu_time(self.stage.simulator_id())?,
+            broker: self.env.broker_id.map(process::cpu_time).transpose()?,
+            simulator: process::cpu_time(self.env.simulator_id())?,
         })
     }
 }

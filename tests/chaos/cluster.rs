@@ -7,32 +7,32 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use crate::row::{Row, longest};
-use crate::stage::{PATIENCE, Stage};
 use crate::support::Broker;
+use crate::test_env::{PATIENCE, TestEnv};
 
 /// The node that leads the queue of requests is killed; the two others go on. After a while it comes back.
-pub async fn leader_kill(stage: &mut Stage) -> Row {
-    let times = stage.pick(2, 6);
+pub async fn leader_kill(env: &mut TestEnv) -> Row {
+    let times = env.pick(2, 6);
     let mut nodes = block_in_place(three);
-    stage.set_nodes(nodes.iter().map(|node| node.uri().to_owned()).collect());
-    let worker = stage.worker().await;
-    let upstream = stage.upstream(stage.pick(1_500, 20_000), stage.pick(60, 200));
+    env.set_nodes(nodes.iter().map(|node| node.uri().to_owned()).collect());
+    let worker = env.worker().await;
+    let upstream = env.upstream(env.pick(1_500, 20_000), env.pick(60, 200));
     let mut recovery = Some(Duration::ZERO);
     for _ in 0..times {
-        stage.more_events(100).await;
-        let leader = block_in_place(|| leader(stage, &nodes));
+        env.more_events(100).await;
+        let leader = block_in_place(|| leader(env, &nodes));
         // What is killed is lost at once: nothing else is to be waited for.
         let mended = block_in_place(|| {
             nodes[leader].kill9();
-            stage.mended()
+            env.mended()
         });
-        recovery = longest(recovery, stage.recovery(mended).await);
-        sleep(stage.pick(Duration::from_secs(2), Duration::from_secs(10))).await;
+        recovery = longest(recovery, env.recovery(mended).await);
+        sleep(env.pick(Duration::from_secs(2), Duration::from_secs(10))).await;
         block_in_place(|| nodes[leader].restart());
-        all_online(stage, &nodes).await;
+        all_online(env, &nodes).await;
     }
     upstream.finish().await;
-    let row = stage.verdict(vec![worker], times, recovery).await;
+    let row = env.verdict(vec![worker], times, recovery).await;
     // The first has the port mapper of all.
     block_in_place(|| nodes.into_iter().rev().for_each(drop));
     row
@@ -45,19 +45,19 @@ fn three() -> Vec<Broker> {
 }
 
 /// Which of the nodes leads the queue of requests.
-fn leader(stage: &Stage, nodes: &[Broker]) -> usize {
-    let leads = listed(&nodes[0], "leader").remove(&stage.name("requests")).expect("the queue of requests is listed");
+fn leader(env: &TestEnv, nodes: &[Broker]) -> usize {
+    let leads = listed(&nodes[0], "leader").remove(&env.name("requests")).expect("the queue of requests is listed");
     let name = |node: &Broker| node.ctl(["--silent", "eval", "node()."]).trim().trim_matches('\'').to_owned();
     nodes.iter().position(|node| name(node) == leads).unwrap_or_else(|| panic!("no node is called {leads}"))
 }
 
 /// Waits until each queue has all its members: another node lost before that would take the majority with it.
-async fn all_online(stage: &Stage, nodes: &[Broker]) {
+async fn all_online(env: &TestEnv, nodes: &[Broker]) {
     let end = Instant::now() + PATIENCE;
     loop {
         let online = block_in_place(|| listed(&nodes[0], "online"));
         let whole = |queue: &String| online.get(queue).is_some_and(|members| members.split(',').count() == nodes.len());
-        if stage.queues().iter().all(whole) {
+        if env.queues().iter().all(whole) {
             return;
         }
         assert!(Instant::now() < end, "not all members came back: {online:?}");

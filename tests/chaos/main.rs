@@ -9,9 +9,9 @@
 //!
 //! # A scenario
 //!
-//! [`SCENARIOS`] has a line for each. It gets a [`Stage`]: a private broker, the scripted API, upstream (publishes requests
+//! [`SCENARIOS`] has a line for each. It gets a [`TestEnv`]: a private broker, the scripted API, upstream (publishes requests
 //! one by one, each again until it is confirmed), a collector of events, and the settings of workers. It starts workers,
-//! breaks something and mends it, and ends with [`Stage::verdict`], the one checker:
+//! breaks something and mends it, and ends with [`TestEnv::verdict`], the one checker:
 //!
 //! - *lost*: confirmed requests without an event;
 //! - *wrong*: events with an outcome that is not true of the scripted operation, with an id that is not the request's, or
@@ -29,10 +29,10 @@ mod collector;
 mod options;
 mod requests;
 mod row;
-mod stage;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with the integration tests, which need more of it")]
 mod support;
+mod test_env;
 mod upstream;
 mod verdict;
 
@@ -54,14 +54,14 @@ use futures_util::future::LocalBoxFuture;
 
 use options::Options;
 use row::Row;
-use stage::{Size, Stage};
+use test_env::{Size, TestEnv};
 
 /// One fault, and how it is injected.
 struct Scenario {
     name: &'static str,
     /// What breaks, for the table.
     fault: &'static str,
-    run: for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, Row>,
+    run: for<'a> fn(&'a mut TestEnv) -> LocalBoxFuture<'a, Row>,
 }
 
 #[rustfmt::skip]
@@ -115,12 +115,12 @@ async fn run_all(chosen: &[&Scenario], size: Size) -> bool {
     let mut rows = Vec::new();
     for scenario in chosen {
         println!("{} …", scenario.name);
-        let mut stage = Stage::set(broker.take(), size).await;
+        let mut env = TestEnv::set(broker.take(), size).await;
         let at = now();
-        let row = match AssertUnwindSafe((scenario.run)(&mut stage)).catch_unwind().await {
+        let row = match AssertUnwindSafe((scenario.run)(&mut env)).catch_unwind().await {
             // The same node for the next one; what panicked may have left it in any state.
             Ok(row) => {
-                broker = Some(stage.strike().await);
+                broker = Some(env.strike().await);
                 row
             }
             Err(panic) => Row::broken(&words(panic.as_ref())),

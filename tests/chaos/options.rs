@@ -1,4 +1,4 @@
-use crate::stage::Size;
+use crate::test_env::Size;
 
 const USAGE: &str = "Usage: chaos [--short | --long] [--only NAME]… [--list]";
 

@@ -7,22 +7,22 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::requests::{OTHER_LOCATION, is_prompt};
 use crate::row::Row;
-use crate::stage::{PATIENCE, Stage};
 use crate::support::{Amqp, SimulatedApi};
+use crate::test_env::{PATIENCE, TestEnv};
 
 /// Every call is answered with 503.
-pub async fn unavailable(stage: &mut Stage) -> Row {
-    outage(stage, Kind::Unavailable).await
+pub async fn unavailable(env: &mut TestEnv) -> Row {
+    outage(env, Kind::Unavailable).await
 }
 
 /// Connections are taken, and no call is answered.
-pub async fn silent(stage: &mut Stage) -> Row {
-    outage(stage, Kind::Silent).await
+pub async fn silent(env: &mut TestEnv) -> Row {
+    outage(env, Kind::Silent).await
 }
 
 /// Connections are refused.
-pub async fn refused(stage: &mut Stage) -> Row {
-    outage(stage, Kind::Refused).await
+pub async fn refused(env: &mut TestEnv) -> Row {
+    outage(env, Kind::Refused).await
 }
 
 #[derive(Clone, Copy)]
@@ -62,38 +62,38 @@ impl Kind {
 /// Of one core, while everything waits.
 const IDLE: f64 = if cfg!(debug_assertions) { 0.5 } else { 0.05 };
 
-async fn outage(stage: &mut Stage, kind: Kind) -> Row {
-    let count = stage.pick(1_000, 20_000);
+async fn outage(env: &mut TestEnv, kind: Kind) -> Row {
+    let count = env.pick(1_000, 20_000);
     // Half of the outage, from when all requests wait.
-    let half = stage.pick(Duration::from_secs(5), Duration::from_secs(145));
+    let half = env.pick(Duration::from_secs(5), Duration::from_secs(145));
     let well = SimulatedApi::start().await;
-    stage.set_setting(&format!("api.endpoints.{OTHER_LOCATION}"), well.url());
-    let worker = stage.worker().await;
+    env.set_setting(&format!("api.endpoints.{OTHER_LOCATION}"), well.url());
+    let worker = env.worker().await;
 
-    kind.begin(&mut stage.api).await;
-    stage.upstream(count, 2_000).finish().await;
-    all_parked(stage).await;
+    kind.begin(&mut env.api).await;
+    env.upstream(count, 2_000).finish().await;
+    all_parked(env).await;
 
     // One half with requests for the other endpoint, one with nothing to do.
-    let others = stage.upstream_to(OTHER_LOCATION, 0, 1);
-    let from = stage.collector().count();
+    let others = env.upstream_to(OTHER_LOCATION, 0, 1);
+    let from = env.collector().count();
     sleep(half).await;
     others.finish().await;
-    let mut waits = stage.collector().look(|answers| {
+    let mut waits = env.collector().look(|answers| {
         let prompt = answers[from..].iter().filter(|answer| is_prompt(&answer.identity));
         prompt.map(|answer| answer.waited).collect::<Vec<_>>()
     });
     waits.sort_unstable();
 
-    let (since, cpu, calls) = (Instant::now(), worker.cpu(), calls(stage, kind).await);
+    let (since, cpu, calls) = (Instant::now(), worker.cpu(), calls(env, kind).await);
     sleep(half).await;
     let (quiet, cpu) = (since.elapsed(), worker.cpu() - cpu);
-    let probes = self::calls(stage, kind).await - calls;
+    let probes = self::calls(env, kind).await - calls;
 
-    let mended = stage.mended();
-    kind.end(&mut stage.api).await;
-    let recovery = stage.recovery(mended).await;
-    let mut row = stage.verdict(vec![worker], 1, recovery).await;
+    let mended = env.mended();
+    kind.end(&mut env.api).await;
+    let recovery = env.recovery(mended).await;
+    let mut row = env.verdict(vec![worker], 1, recovery).await;
 
     assert!(waits.len() > 20, "only {} answers came from the other endpoint", waits.len());
     let (middle, most, slowest) = (waits[waits.len() / 2], waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
@@ -119,9 +119,9 @@ async fn outage(stage: &mut Stage, kind: Kind) -> Row {
 }
 
 /// Waits until every request has been read, and waits in the broker.
-async fn all_parked(stage: &Stage) {
-    let amqp = Amqp::connect(stage.broker.uri()).await;
-    let requests = stage.name("requests");
+async fn all_parked(env: &TestEnv) {
+    let amqp = Amqp::connect(env.broker.uri()).await;
+    let requests = env.name("requests");
     let end = Instant::now() + PATIENCE;
     let empty = async {
         while amqp.queue_depth(&requests).await != Some(0) {
@@ -134,11 +134,11 @@ async fn all_parked(stage: &Stage) {
 }
 
 /// So far, of any kind.
-async fn calls(stage: &Stage, kind: Kind) -> u32 {
+async fn calls(env: &TestEnv, kind: Kind) -> u32 {
     if kind.probe_interval().is_none() {
         return 0;
     }
-    let stats = stage.api.stats().await;
+    let stats = env.api.stats().await;
     let calls = stats["cancel_calls"].as_u64().unwrap() + stats["get_calls"].as_u64().unwrap();
     u32::try_from(calls).unwrap()
 }

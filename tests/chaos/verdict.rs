@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 use crate::collector::Answer;
 use crate::requests;
 use crate::row::Row;
-use crate::stage::Stage;
 use crate::support::{Amqp, Process, event_id};
+use crate::test_env::TestEnv;
 
 /// When no event has come for so long, no more will.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How many remarks a row carries.
 const EXAMPLES: usize = 3;
 
-impl Stage {
+impl TestEnv {
     /// Waits until everything is settled, ends the workers, and checks each request. All have to be confirmed.
     pub async fn verdict(&mut self, workers: Vec<Process>, injected: usize, recovery: Option<Duration>) -> Row {
         let mut row = Row::new(injected, self.requests(), recovery);

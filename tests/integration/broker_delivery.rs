@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cancel_worker::broker::{Level, Source, Target};
+use cancel_worker::broker::{Source, Target, WaitLevel};
 use cancel_worker::cancellation::Outcome;
 use cancel_worker::message::Outgoing;
 use lapin::BasicProperties;
@@ -56,8 +56,11 @@ async fn what_is_parked_comes_back_as_a_follow_up_after_its_level() {
     let (mut session, _) = session(&[]).await;
     session.consume(10).await.unwrap();
     let began = Instant::now();
-    let proof =
-        session.publisher().publish(&Target::Wait(Level::new(Duration::from_secs(1))), message("later")).await.unwrap();
+    let proof = session
+        .publisher()
+        .publish(&Target::Wait(WaitLevel::new(Duration::from_secs(1))), message("later"))
+        .await
+        .unwrap();
     let delivery = soon(session.next()).await.unwrap();
     let waited = began.elapsed();
     assert_eq!((delivery.source(), delivery.envelope().message_id), (Source::Followups, Some("later")));

@@ -128,7 +128,7 @@ async fn a_broker_that_is_slow_to_answer_is_not_burdened_with_a_second_connectio
 async fn sessions_spread_over_the_nodes() {
     let [one, other] = [AmqpProxy::start(Broker::shared().uri()).await, AmqpProxy::start(Broker::shared().uri()).await];
     let settings = amqp(&format!("{},{}", one.uri(), other.uri()), &Broker::unique_prefix(), &[]);
-    // The same dice each time.
+    // The same random numbers each time.
     fastrand::seed(1);
     for _ in 0..12 {
         soon(Session::open(&settings, WORKER)).await.unwrap().close().await;

@@ -87,10 +87,10 @@ async fn without_declaring_what_is_missing_is_named() {
 async fn what_is_the_users_own_is_used_and_never_declared_or_bound() {
     let plain = Amqp::connect(Broker::shared().uri()).await;
     let own = Broker::unique_prefix();
-    let settings = [("amqp.topology.own.requests_queue", own.as_str())];
+    let settings = [("amqp.topology.external.requests_queue", own.as_str())];
     let prefix = Broker::unique_prefix();
     let error = refused(&amqp(Broker::shared().uri(), &prefix, &settings)).await.to_string();
-    assert!(error.contains(&own) && error.contains("amqp.topology.own"), "{error}");
+    assert!(error.contains(&own) && error.contains("amqp.topology.external"), "{error}");
 
     plain.declare_queue(&own).await;
     let (mut session, prefix) = session(&settings).await;

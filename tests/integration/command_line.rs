@@ -7,8 +7,8 @@ use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::FieldTable;
 use serde_json::{Value, json};
 
-use crate::scene::{PATIENCE, Scene, event_id, operation, run_command};
 use crate::support::SimulatedApi;
+use crate::test_env::{PATIENCE, TestEnv, event_id, operation, run_command};
 
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
@@ -91,9 +91,9 @@ async fn names_come_from_a_file_or_from_standard_input_and_a_bad_line_stops_ever
 
 #[tokio::test]
 async fn request_publishes_as_upstream_would_and_prints_the_events_that_it_waits_for() {
-    let mut scene = Scene::new().await;
-    let _worker = scene.worker().await;
-    let environment = scene.environment();
+    let mut env = TestEnv::new().await;
+    let _worker = env.worker().await;
+    let environment = env.environment();
     let name = operation("completes-a");
     let arguments = [
         "request",
@@ -126,45 +126,44 @@ async fn request_publishes_as_upstream_would_and_prints_the_events_that_it_waits
     lines.sort_by_key(|line| line["name"].to_string());
     for (line, name) in lines.iter().zip(&names) {
         assert_eq!(*line, json!({ "name": name, "identity": name, "event_id": event_id(name) }));
-        assert_eq!(scene.event_for(name).await.outcome(), "cancelled");
+        assert_eq!(env.event_for(name).await.outcome(), "cancelled");
     }
     let two = run_command(&["request", &names[0], &names[1], "--request-id", "x"], &environment, "").await;
     assert!(two.code == 1 && two.stderr.contains("--request-id is the identity of one request"), "{two:?}");
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn request_gives_up_waiting_when_asked_to_and_says_that_nothing_is_lost() {
-    let scene = Scene::new().await;
+    let env = TestEnv::new().await;
     let name = operation("cancels-a");
-    let ended = run_command(&["request", &name, "--wait", "--wait-for", "300ms"], &scene.environment(), "").await;
+    let ended = run_command(&["request", &name, "--wait", "--wait-for", "300ms"], &env.environment(), "").await;
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(
         ended.stderr.contains("1 of 1 events did not come within 300ms; the requests are in the broker"),
         "{ended:?}"
     );
-    scene.depth_becomes("requests", 1).await;
-    scene.end().await;
+    env.depth_becomes("requests", 1).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_request_that_no_queue_takes_is_told_of() {
-    let mut scene = Scene::new().await;
-    let exchange = scene.queue("nobody-is-bound");
-    let (options, channel) =
-        (ExchangeDeclareOptions { durable: true, ..Default::default() }, scene.amqp.channel().await);
+    let mut env = TestEnv::new().await;
+    let exchange = env.queue("nobody-is-bound");
+    let (options, channel) = (ExchangeDeclareOptions { durable: true, ..Default::default() }, env.amqp.channel().await);
     let (name, kind) = (exchange.as_str().into(), ExchangeKind::Topic);
     channel.exchange_declare(name, kind, options, FieldTable::default()).await.unwrap();
-    scene.set("amqp.topology.own.requests_exchange", &exchange);
+    env.set("amqp.topology.external.requests_exchange", &exchange);
     let name = operation("cancels-a");
-    let ended = run_command(&["request", &name], &scene.environment(), "").await;
+    let ended = run_command(&["request", &name], &env.environment(), "").await;
     assert_eq!((ended.code, ended.stdout.as_str()), (69, ""), "{ended:?}");
     let sentence = format!(
         "cancel-worker: failed to publish the request for {name}: no queue is bound to exchange \"{exchange}\" for routing key \"cancel\""
     );
     assert!(ended.stderr.starts_with(&sentence) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
     channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.unwrap();
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
@@ -209,15 +208,15 @@ async fn check_shows_each_setting_with_its_source_and_hides_the_password() {
 
 #[tokio::test]
 async fn check_online_tells_what_is_there_and_changes_nothing() {
-    let mut scene = Scene::new().await;
-    let before = run_command(&["check", "--online"], &scene.environment(), "").await;
+    let mut env = TestEnv::new().await;
+    let before = run_command(&["check", "--online"], &env.environment(), "").await;
     assert_eq!(before.code, 0, "{before:?}");
     assert!(before.stdout.contains("is not there yet; `cancel-worker run` will declare it"), "{}", before.stdout);
-    assert_eq!(scene.amqp.queue_depth(&scene.queue("requests")).await, None, "nothing was declared");
-    let _worker = scene.worker().await;
-    let after = run_command(&["check", "--online"], &scene.environment(), "").await;
+    assert_eq!(env.amqp.queue_depth(&env.queue("requests")).await, None, "nothing was declared");
+    let _worker = env.worker().await;
+    let after = run_command(&["check", "--online"], &env.environment(), "").await;
     assert_eq!(after.code, 0, "{after:?}");
-    let queue = scene.queue("requests");
+    let queue = env.queue("requests");
     assert!(
         after.stdout.contains(&format!("ok   topology: queue \"{queue}\" is there: 0 ready, 1 consumers")),
         "{after:?}"
@@ -225,11 +224,11 @@ async fn check_online_tells_what_is_there_and_changes_nothing() {
     assert!(after.stdout.contains("ok   api: no location: the endpoint serves the API"), "{}", after.stdout);
 
     let wrong = crate::support::free_port();
-    scene.set("api.endpoint", &format!("http://127.0.0.1:{wrong}"));
-    let wrong = run_command(&["check", "--online"], &scene.environment(), "").await;
+    env.set("api.endpoint", &format!("http://127.0.0.1:{wrong}"));
+    let wrong = run_command(&["check", "--online"], &env.environment(), "").await;
     assert_eq!(wrong.code, 1, "{wrong:?}");
     assert!(wrong.stdout.contains("FAIL api: no location: "), "{}", wrong.stdout);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
@@ -238,33 +237,33 @@ async fn a_token_that_is_replaced_is_used_and_no_token_is_ever_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, TOKENS[0]).unwrap();
-    let mut scene = Scene::new().await;
-    scene.api.set_token(TOKENS[0]).await;
-    scene.set("api.credentials.kind", "token_file");
-    scene.set("api.credentials.token_file", file.to_str().unwrap());
-    scene.set("log.filter", "trace");
+    let mut env = TestEnv::new().await;
+    env.api.set_token(TOKENS[0]).await;
+    env.set("api.credentials.kind", "token_file");
+    env.set("api.credentials.token_file", file.to_str().unwrap());
+    env.set("log.filter", "trace");
     // Until the next look at a token that was refused twice.
-    scene.set("retry.max", "1s");
-    let worker = scene.worker().await;
-    scene.request("cancels-a").await;
-    assert_eq!(scene.event_for("cancels-a").await.attempts(), (1, 1));
+    env.set("retry.max", "1s");
+    let worker = env.worker().await;
+    env.request("cancels-a").await;
+    assert_eq!(env.event_for("cancels-a").await.attempts(), (1, 1));
 
     // The token file is rewritten a little after the token has run out.
-    scene.api.set_token(TOKENS[1]).await;
-    scene.request("cancels-b").await;
-    while scene.api.calls("cancels-b").await["cancel_calls"].as_u64() < Some(2) {
+    env.api.set_token(TOKENS[1]).await;
+    env.request("cancels-b").await;
+    while env.api.calls("cancels-b").await["cancel_calls"].as_u64() < Some(2) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     std::fs::write(&file, format!("{}\n", TOKENS[1])).unwrap();
-    let event = scene.event_for("cancels-b").await;
+    let event = env.event_for("cancels-b").await;
     assert_eq!(event.verdict(), "cancelled");
     assert!(event.attempts().0 >= 3, "refused, refused again after the renewal, accepted: {}", event.data());
 
     // And once in time: the refusal alone makes the worker read it anew.
     std::fs::write(&file, TOKENS[2]).unwrap();
-    scene.api.set_token(TOKENS[2]).await;
-    scene.request("cancels-c").await;
-    let event = scene.event_for("cancels-c").await;
+    env.api.set_token(TOKENS[2]).await;
+    env.request("cancels-c").await;
+    let event = env.event_for("cancels-c").await;
     assert_eq!(event.verdict(), "cancelled");
     assert!(event.attempts().0 <= 2, "{}", event.data());
 
@@ -274,8 +273,8 @@ async fn a_token_that_is_replaced_is_used_and_no_token_is_ever_shown() {
         assert!(!TOKENS.iter().any(|token| line.contains(token)), "a token is shown: {line}");
         assert!(!line.contains("Bearer "), "a header is shown: {line}");
     }
-    let check = run_command(&["check", "--online"], &scene.environment(), "").await;
+    let check = run_command(&["check", "--online"], &env.environment(), "").await;
     assert_eq!(check.code, 0, "{check:?}");
     assert!(!TOKENS.iter().any(|token| check.stdout.contains(token) || check.stderr.contains(token)));
-    scene.end().await;
+    env.end().await;
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use cancel_worker::cancellation::{Conclusion, Outcome, Policy, Progress, Reason};
 use cancel_worker::message::OperationName;
 use cancel_worker::operations_api::Client;
-use cancel_worker::retry::GatePolicy;
+use cancel_worker::pacing::AdmissionPolicy;
 use cancel_worker::settings;
 use cancel_worker::simulator::{Simulator, SimulatorOptions};
-use cancel_worker::worker::{Clock, Gatekeeper, Unlimited, now, policy, pursue};
+use cancel_worker::worker::{CallPermits, Clock, Unlimited, drive, now, policy};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
@@ -165,7 +165,7 @@ const DEADLINES: &[(&str, Outcome)] = &[
 #[tokio::test]
 async fn every_row_of_the_decision_table_ends_as_it_says_after_just_the_calls_it_says() {
     let api = Api::start(&[]).await;
-    let done = join_all(ROWS.iter().map(|(id, _)| api.pursue(id, AMPLE))).await;
+    let done = join_all(ROWS.iter().map(|(id, _)| api.drive(id, AMPLE))).await;
     let mut wrong = Vec::new();
     for ((id, expected), pursued) in ROWS.iter().zip(&done) {
         let found: Expected = (pursued.conclusion.outcome, pursued.progress.calls.cancel, pursued.progress.calls.get);
@@ -201,7 +201,7 @@ async fn a_cut_connection_is_a_transient_failure_if_it_was_new_and_costs_nothing
         ("cutget-1", (Cancelled, 1, 1), (1, 2)),
     ] {
         let api = Api::start(&[]).await;
-        let Pursued { progress, conclusion, .. } = api.pursue(id, AMPLE).await;
+        let Pursued { progress, conclusion, .. } = api.drive(id, AMPLE).await;
         assert_eq!((conclusion.outcome, progress.calls.cancel, progress.calls.get), expected, "{id}");
         let seen = api.calls(id).await;
         assert_eq!(
@@ -215,7 +215,7 @@ async fn a_cut_connection_is_a_transient_failure_if_it_was_new_and_costs_nothing
 #[tokio::test]
 async fn what_nothing_else_ends_ends_at_the_deadline_and_is_never_guessed() {
     let api = Api::start(&[]).await;
-    let done = join_all(DEADLINES.iter().map(|(id, _)| api.pursue(id, SOON))).await;
+    let done = join_all(DEADLINES.iter().map(|(id, _)| api.drive(id, SOON))).await;
     for ((id, outcome), pursued) in DEADLINES.iter().zip(&done) {
         assert_eq!(pursued.conclusion.outcome, *outcome, "{id}: {:?}", pursued.conclusion);
         // The last call begins at the deadline, and has its time-out.
@@ -243,7 +243,7 @@ async fn a_request_whose_deadline_has_passed_gets_its_cancel_all_the_same() {
         // Renewed credentials are worth a second call.
         ("unauthenticated", Failed(Reason::Unauthenticated), (2, 0)),
     ] {
-        let pursued = api.pursue(id, Duration::ZERO).await;
+        let pursued = api.drive(id, Duration::ZERO).await;
         let found = (pursued.progress.calls.cancel, pursued.progress.calls.get);
         assert_eq!((pursued.conclusion.outcome, found), (outcome, calls), "{id}");
         assert!(pursued.took < CALL_TIMEOUT + SLACK, "{id}: {:?}", pursued.took);
@@ -265,7 +265,7 @@ async fn a_wait_that_the_service_asks_for_is_kept_and_lengthened_by_no_more_than
         ("retrydateget-2-2", 2 * second, second),
     ];
     join_all(asked.map(async |(id, wait, rounding)| {
-        let pursued = api.pursue(id, AMPLE).await;
+        let pursued = api.drive(id, AMPLE).await;
         assert_eq!(pursued.conclusion.outcome, Cancelled, "{id}");
         let calls = api.calls(id).await;
         assert_eq!(calls["too_early"], 0, "{id}: {calls}");
@@ -292,12 +292,12 @@ async fn retries_wait_longer_each_time_within_their_jitter_and_polls_shorter_wit
     let expected = [200, 400, 800, 800].map(Duration::from_millis);
     let ids: Vec<String> = (0..40).map(|number| format!("flaky-4-x{number}")).collect();
     let retried = join_all(ids.iter().map(async |id| {
-        api.pursue(id, AMPLE).await;
+        api.drive(id, AMPLE).await;
         gaps(&api.calls(id).await, |status| status == 503)
     }));
     let ids: Vec<String> = (0..40).map(|number| format!("cancels-1900ms-x{number}")).collect();
     let polled = join_all(ids.iter().map(async |id| {
-        api.pursue(id, AMPLE).await;
+        api.drive(id, AMPLE).await;
         // The first get follows the cancel at once.
         gaps(&api.calls(id).await, |status| status == 200).split_off(1)
     }));
@@ -367,13 +367,13 @@ impl Api {
         Self { url, client, policy: policy(&settings).unwrap(), _stop: stop.drop_guard() }
     }
 
-    async fn pursue(&self, id: &str, followed_for: Duration) -> Pursued {
+    async fn drive(&self, id: &str, followed_for: Duration) -> Pursued {
         let name = OperationName::parse(format!("projects/p/locations/global/operations/{id}")).unwrap();
         let began = Instant::now();
         let progress = Progress::new(now(), now() + followed_for);
         // The table alone: neither rate limit nor circuit breaker.
-        let open = Gatekeeper::new(GatePolicy::default());
-        let pursuing = pursue(&self.client, &open, &name, progress, &self.policy, Unlimited, Clock::System);
+        let open = CallPermits::new(AdmissionPolicy::default());
+        let pursuing = drive(&self.client, &open, &name, progress, &self.policy, Unlimited, Clock::System);
         let ended = timeout(AMPLE, pursuing).await.unwrap_or_else(|_| panic!("{id} does not end"));
         let (progress, Ok(conclusion)) = ended;
         Pursued { progress, conclusion, took: began.elapsed() }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::scene::Scene;
 use crate::support::{AmqpProxy, Broker, DeadAddress, Process, free_port, worker_command};
+use crate::test_env::TestEnv;
 
 /// The command with a hosts file of its own: in a mount namespace, for which most systems ask no rights.
 fn with_hosts(hosts: &Path, command: &Command) -> Command {
@@ -43,21 +43,21 @@ async fn a_name_whose_first_address_is_dead_costs_a_moment_and_not_its_time_out(
     let port = free_port();
     let _dead = DeadAddress::on(SocketAddr::from(([127, 0, 0, 1], port))).await;
     let proxy = AmqpProxy::start_on(SocketAddr::from(([127, 0, 0, 2], port)), Broker::shared().uri()).await;
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &proxy.uri().replace("127.0.0.2", "twofold.test"));
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &proxy.uri().replace("127.0.0.2", "twofold.test"));
 
     let began = Instant::now();
-    let command = worker_command(&["run", "--name", "tested"], &scene.environment());
+    let command = worker_command(&["run", "--name", "tested"], &env.environment());
     let mut worker = Process::spawn(with_hosts(&hosts, &command));
     worker.line_with("\"consuming\"", Duration::from_secs(10)).await;
     let took = began.elapsed();
 
     assert!(took > Duration::from_millis(500), "the dead address was not tried: it took {took:?}");
-    scene.collect_events().await;
-    scene.request("cancels-a").await;
-    assert_eq!(scene.answers(1).await.len(), 1);
+    env.collect_events().await;
+    env.request("cancels-a").await;
+    assert_eq!(env.answers(1).await.len(), 1);
     assert!(took < Duration::from_secs(5), "it took {took:?}");
     worker.signal("TERM");
     assert!(worker.wait().await.success());
-    scene.end().await;
+    env.end().await;
 }

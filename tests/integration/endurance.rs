@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::scene::{Scene, event_id};
 use crate::support::Broker;
+use crate::test_env::{TestEnv, event_id};
 
 const MANY: usize = 20_000;
 
@@ -26,8 +26,8 @@ const QUICK: [(&str, &str); 10] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_requests_get_one_right_answer_each() {
-    let mut scene = Scene::on(Broker::observable()).await;
-    scene.set("amqp.prefetch", "512");
+    let mut env = TestEnv::on(Broker::observable()).await;
+    env.set("amqp.prefetch", "512");
     let plan: HashMap<String, &str> = (0..MANY)
         .map(|number| {
             let (script, verdict) = QUICK[number % QUICK.len()];
@@ -36,19 +36,19 @@ async fn twenty_thousand_requests_get_one_right_answer_each() {
         .collect();
     let verdict_of: HashMap<String, &str> = plan.iter().map(|(id, verdict)| (event_id(id), *verdict)).collect();
     // The queues are there once a worker has been.
-    let mut first = scene.worker().await;
+    let mut first = env.worker().await;
     first.signal("TERM");
     assert!(first.wait().await.success());
     let ids: Vec<&str> = plan.keys().map(String::as_str).collect();
     let begun = Instant::now();
-    assert_eq!(scene.flood(&ids, 1000).await.len(), MANY);
+    assert_eq!(env.flood(&ids, 1000).await.len(), MANY);
     let published = begun.elapsed();
 
     let begun = Instant::now();
     // Without a line for each request that fails.
-    scene.set("log.filter", "cancel_worker::worker::session=info,error");
-    let _worker = scene.worker().await;
-    let events = scene.events(MANY, Duration::from_secs(180)).await;
+    env.set("log.filter", "cancel_worker::worker::session=info,error");
+    let _worker = env.worker().await;
+    let events = env.events(MANY, Duration::from_secs(180)).await;
     println!("{MANY} requests were published in {published:.1?}, and answered in {:.1?}", begun.elapsed());
 
     let mut seen = HashMap::new();
@@ -58,49 +58,49 @@ async fn twenty_thousand_requests_get_one_right_answer_each() {
     }
     assert_eq!((events.len(), seen.len()), (MANY, MANY), "events, and different ids among them");
     let failed = u32::try_from(plan.values().filter(|verdict| verdict.starts_with("failed")).count()).unwrap();
-    scene.census_becomes(&[("dead", (failed, 0))]).await;
-    assert_eq!(scene.events(0, Duration::ZERO).await.len(), MANY, "nothing comes afterwards");
-    scene.end().await;
+    env.census_becomes(&[("dead", (failed, 0))]).await;
+    assert_eq!(env.events(0, Duration::ZERO).await.len(), MANY, "nothing comes afterwards");
+    env.end().await;
 }
 
 #[tokio::test]
 async fn an_operation_of_ninety_seconds_waits_in_the_broker_and_outlives_its_worker() {
-    let mut scene = Scene::on(Broker::observable()).await;
-    let mut first = scene.worker().await;
+    let mut env = TestEnv::on(Broker::observable()).await;
+    let mut first = env.worker().await;
     let begun = Instant::now();
-    scene.request("cancels-90s-a").await;
+    env.request("cancels-90s-a").await;
 
     // By now each wait for the next look is longer than `worker.inline_wait`, for which a delivery may be held.
     sleep_until(begun + Duration::from_secs(25)).await;
     for _ in 0..3 {
-        nothing_is_unacknowledged(&scene).await;
+        nothing_is_unacknowledged(&env).await;
         sleep(Duration::from_secs(2)).await;
     }
     first.signal("TERM");
     assert_eq!(first.wait().await.code(), Some(0));
-    let waiting: Vec<(u32, u32)> = scene.census().await.into_values().collect();
+    let waiting: Vec<(u32, u32)> = env.census().await.into_values().collect();
     assert_eq!(waiting, [(1, 0)], "one message waits");
-    let _second = scene.worker().await;
+    let _second = env.worker().await;
     for _ in 0..3 {
-        nothing_is_unacknowledged(&scene).await;
+        nothing_is_unacknowledged(&env).await;
         sleep(Duration::from_secs(2)).await;
     }
 
-    let event = scene.event_within("cancels-90s-a", Duration::from_secs(135)).await;
+    let event = env.event_within("cancels-90s-a", Duration::from_secs(135)).await;
     let took = begun.elapsed();
     println!("answered after {took:.1?}");
     assert_eq!((event.verdict().as_str(), event.attempts().0), ("cancelled", 1));
     assert!((90..135).contains(&took.as_secs()), "answered after {took:?}");
-    assert_eq!(scene.api.calls("cancels-90s-a").await["cancel_calls"], 1);
-    scene.census_becomes(&[]).await;
-    scene.end().await;
+    assert_eq!(env.api.calls("cancels-90s-a").await["cancel_calls"], 1);
+    env.census_becomes(&[]).await;
+    env.end().await;
 }
 
 /// A look at the operation takes a moment, in which its delivery is held: so one look again is allowed.
-async fn nothing_is_unacknowledged(scene: &Scene) {
-    let held = async || scene.census().await.values().any(|(_, unacknowledged)| *unacknowledged > 0);
+async fn nothing_is_unacknowledged(env: &TestEnv) {
+    let held = async || env.census().await.values().any(|(_, unacknowledged)| *unacknowledged > 0);
     if held().await {
         sleep(Duration::from_secs(1)).await;
-        assert!(!held().await, "held unacknowledged while the operation takes its time: {:?}", scene.census().await);
+        assert!(!held().await, "held unacknowledged while the operation takes its time: {:?}", env.census().await);
     }
 }

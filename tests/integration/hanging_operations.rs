@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::pacing_scene::{Api, BROKEN, Scene, ids};
+use crate::pacing_env::{Api, BROKEN, TestEnv, ids};
 use crate::support::Broker;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -31,54 +31,54 @@ async fn impatient_broker() -> &'static Broker {
 async fn a_dozen_operations_that_hang_from_the_start_hold_up_no_other() {
     let api = Api::up().await;
     api.weather(json!({"hang": true, "operations": "never"})).await;
-    let mut scene = Scene::start_on(impatient_broker().await, &api, &api, "").await;
+    let mut env = TestEnv::start_on(impatient_broker().await, &api, &api, "").await;
     let bad = ids("never", 12);
-    scene.request(BROKEN, &bad, json!({"timeout": "4m"})).await;
+    env.request(BROKEN, &bad, json!({"timeout": "4m"})).await;
     while api.times(&bad).await.len() < bad.len() {
         sleep(Duration::from_millis(50)).await;
     }
     // Given up, put behind, tried again.
     sleep(Duration::from_secs(5)).await;
-    others_are_answered_within(Duration::from_secs(30), &mut scene).await;
+    others_are_answered_within(Duration::from_secs(30), &mut env).await;
     sleep(Duration::from_secs(15)).await;
-    no_session_was_lost(&scene);
+    no_session_was_lost(&env);
 }
 
 #[tokio::test]
 async fn three_hundred_operations_whose_polls_begin_to_hang_hold_up_no_other() {
     let api = Api::up().await;
-    let mut scene = Scene::start_on(impatient_broker().await, &api, &api, "").await;
-    scene.request(BROKEN, &ids("never", 300), json!({"timeout": "10m"})).await;
+    let mut env = TestEnv::start_on(impatient_broker().await, &api, &api, "").await;
+    env.request(BROKEN, &ids("never", 300), json!({"timeout": "10m"})).await;
     calls_come_to(2 * 300, &api).await;
     api.weather(json!({"hang": true, "operations": "never"})).await;
     sleep(Duration::from_secs(8)).await;
-    others_are_answered_within(Duration::from_secs(30), &mut scene).await;
-    no_session_was_lost(&scene);
+    others_are_answered_within(Duration::from_secs(30), &mut env).await;
+    no_session_was_lost(&env);
 }
 
 #[tokio::test]
 async fn nor_do_thousands_that_hang_since_they_were_cancelled() {
     // What is called first is told by the endpoint's answers, a few at a time: 20,000 take minutes.
     let count = if cfg!(debug_assertions) { 1_500 } else { 20_000 };
-    let (_api, mut scene) = cancelled_and_since("hangsget", count).await;
-    others_are_answered_within(Duration::from_secs(30), &mut scene).await;
-    no_session_was_lost(&scene);
+    let (_api, mut env) = cancelled_and_since("hangsget", count).await;
+    others_are_answered_within(Duration::from_secs(30), &mut env).await;
+    no_session_was_lost(&env);
 }
 
 #[tokio::test]
 async fn nor_do_hundreds_that_are_answered_with_503_since_they_were_cancelled() {
-    let (_api, mut scene) = cancelled_and_since("flakyget", 300).await;
-    others_are_answered_within(Duration::from_secs(15), &mut scene).await;
-    no_session_was_lost(&scene);
+    let (_api, mut env) = cancelled_and_since("flakyget", 300).await;
+    others_are_answered_within(Duration::from_secs(15), &mut env).await;
+    no_session_was_lost(&env);
 }
 
 /// So many operations with this script, each of which was cancelled, and asked for since.
-async fn cancelled_and_since(script: &str, count: usize) -> (Api, Scene) {
+async fn cancelled_and_since(script: &str, count: usize) -> (Api, TestEnv) {
     let api = Api::up().await;
-    let scene = Scene::start_on(impatient_broker().await, &api, &api, "").await;
-    scene.request(BROKEN, &ids(script, count), json!({"timeout": "1h"})).await;
+    let env = TestEnv::start_on(impatient_broker().await, &api, &api, "").await;
+    env.request(BROKEN, &ids(script, count), json!({"timeout": "1h"})).await;
     calls_come_to(2 * count, &api).await;
-    (api, scene)
+    (api, env)
 }
 
 async fn calls_come_to(count: usize, api: &Api) {
@@ -90,13 +90,13 @@ async fn calls_come_to(count: usize, api: &Api) {
 }
 
 /// 200 operations that are well, half of which are polled for a while: 99 of 100 are answered in time.
-async fn others_are_answered_within(limit: Duration, scene: &mut Scene) {
+async fn others_are_answered_within(limit: Duration, env: &mut TestEnv) {
     let good = [ids("cancels", 100), ids("cancels-2s", 100)].concat();
     let began = Instant::now();
-    scene.request(BROKEN, &good, json!({})).await;
+    env.request(BROKEN, &good, json!({})).await;
     let mut took = Vec::new();
     for id in &good {
-        let event = scene.event_of(id, SOON).await;
+        let event = env.event_of(id, SOON).await;
         assert_eq!(event.data["outcome"], "cancelled", "{}", event.data);
         took.push(event.at - began);
     }
@@ -105,8 +105,8 @@ async fn others_are_answered_within(limit: Duration, scene: &mut Scene) {
     assert!(p99 <= limit, "the median took {median:.1?}, 99 of 100 {p99:.1?}");
 }
 
-fn no_session_was_lost(scene: &Scene) {
-    let lost: Vec<String> = scene.worker.lines().into_iter().filter(|line| line.contains("session is over")).collect();
+fn no_session_was_lost(env: &TestEnv) {
+    let lost: Vec<String> = env.worker.lines().into_iter().filter(|line| line.contains("session is over")).collect();
     assert!(lost.is_empty(), "{lost:?}");
 }
 
@@ -114,7 +114,7 @@ fn no_session_was_lost(scene: &Scene) {
 async fn one_request_in_ten_that_first_gets_two_503s_costs_little_of_the_rate() {
     const COUNT: usize = 2_000;
     let api = Api::up().await;
-    let mut scene = Scene::start(&api, &api, "[retry]\ninitial = \"1ms\"\n").await;
+    let mut env = TestEnv::start(&api, &api, "[retry]\ninitial = \"1ms\"\n").await;
     let scripts = ["cancels", "completes", "unimplemented", "already", "errs", "empty", "precondition", "already-done"];
     let requests = |first: &str| {
         let mut all = ids(first, COUNT / 10);
@@ -127,22 +127,22 @@ async fn one_request_in_ten_that_first_gets_two_503s_costs_little_of_the_rate() 
     let (mut with, mut without) = (Duration::MAX, Duration::MAX);
     // The quickest of each: the machine may be busy with something else.
     for _ in 0..5 {
-        without = without.min(time_of(&mut scene, &requests("cancels")).await);
-        with = with.min(time_of(&mut scene, &requests("flaky-2")).await);
+        without = without.min(time_of(&mut env, &requests("cancels")).await);
+        with = with.min(time_of(&mut env, &requests("flaky-2")).await);
     }
     let share = without.as_secs_f64() / with.as_secs_f64();
     assert!(share >= 0.8, "{without:.2?} without, {with:.2?} with: {share:.2} of the rate");
-    let opened = scene.worker.lines().iter().filter(|line| line.contains("the circuit breaker opened")).count();
+    let opened = env.worker.lines().iter().filter(|line| line.contains("the circuit breaker opened")).count();
     assert_eq!(opened, 0);
 }
 
 /// From the first publish until all are answered.
-async fn time_of(scene: &mut Scene, requests: &[String]) -> Duration {
+async fn time_of(env: &mut TestEnv, requests: &[String]) -> Duration {
     let began = Instant::now();
-    scene.request(BROKEN, requests, json!({})).await;
+    env.request(BROKEN, requests, json!({})).await;
     let mut last = began;
     for id in requests {
-        last = scene.event_of(id, SOON).await.at.max(last);
+        last = env.event_of(id, SOON).await.at.max(last);
     }
     last - began
 }

@@ -9,8 +9,8 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::event::Event;
-use crate::scene::{Scene, properties};
 use crate::support::{Act, RawServer, Request};
+use crate::test_env::{TestEnv, properties};
 
 /// Of the generator: every run publishes the same names.
 const SEED: u64 = 0x0ca1_1ab1_e5ca_11ed;
@@ -92,18 +92,18 @@ impl Attack {
         .await;
         let address = server.address().to_string();
         let (endpoint, proxy) = endpoint_and_proxy(&address);
-        let mut scene = Scene::new().await;
-        scene.set("api.endpoint", &endpoint);
+        let mut env = TestEnv::new().await;
+        env.set("api.endpoint", &endpoint);
         // The endpoint is no loopback address, and there are no credentials here.
-        scene.set("api.credentials.kind", "none");
-        scene.set_variable("http_proxy", &proxy);
-        let worker = scene.worker().await;
+        env.set("api.credentials.kind", "none");
+        env.set_variable("http_proxy", &proxy);
+        let worker = env.worker().await;
         let names = names();
-        publish(&scene, &names).await;
-        let events = scene.events(names.len(), LIMIT).await;
+        publish(&env, &names).await;
+        let events = env.events(names.len(), LIMIT).await;
         assert_eq!(events.len(), names.len(), "requests without an answer");
         drop(worker);
-        scene.end().await;
+        env.end().await;
         let valid = names.iter().filter(|name| is_name(name)).cloned().collect();
         Self { address, requests: server.requests(), names, valid, events }
     }
@@ -180,13 +180,13 @@ fn is_region(location: &str) -> bool {
 }
 
 /// Each name in a request of its own, whose id is the name's place.
-async fn publish(scene: &Scene, names: &[String]) {
+async fn publish(env: &TestEnv, names: &[String]) {
     let bodies: Vec<String> = names
         .iter()
         .enumerate()
         .map(|(number, name)| json!({ "name": name, "request_id": number.to_string() }).to_string())
         .collect();
-    let publishing = bodies.iter().map(|body| scene.publish(body.as_bytes(), properties()));
+    let publishing = bodies.iter().map(|body| env.publish(body.as_bytes(), properties()));
     futures_util::stream::iter(publishing).buffer_unordered(256).collect::<Vec<()>>().await;
 }
 

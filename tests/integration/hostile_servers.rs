@@ -13,8 +13,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::scene::Scene;
 use crate::support::{Act, RawServer};
+use crate::test_env::TestEnv;
 
 /// For one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -156,26 +156,26 @@ async fn a_worker_among_hostile_servers_keeps_its_memory_and_the_pace_of_other_r
     let elsewhere = RawServer::start(|_| Act::json("200 OK", "{}")).await;
     let bomb = gzip_bomb();
     let cases = hostile(&elsewhere.url(), &bomb);
-    let mut scene = Scene::new().await;
-    scene.set("api.call_timeout", "2s");
+    let mut env = TestEnv::new().await;
+    env.set("api.call_timeout", "2s");
     let mut servers = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let act = case.act.clone();
         let server = RawServer::start(move |_| act.clone()).await;
-        scene.set(&format!("api.endpoints.hostile{number}"), &server.url());
+        env.set(&format!("api.endpoints.hostile{number}"), &server.url());
         servers.push(Arc::new(server));
     }
-    let worker = scene.worker().await;
+    let worker = env.worker().await;
 
     // The way things are without hostile servers.
-    let calm = pace(&scene, "calm").await;
+    let calm = pace(&env, "calm").await;
     let before = worker.peak_memory();
 
     // Eight requests for each at once, repeated by the worker until they are given up.
-    let attack = join_all((0..cases.len() * 8).map(|number| hostile_request(&scene, number % cases.len(), number)));
+    let attack = join_all((0..cases.len() * 8).map(|number| hostile_request(&env, number % cases.len(), number)));
     attack.await;
-    let stormy = pace(&scene, "stormy").await;
-    let events = scene.events(2 * usize::from(PACED) + cases.len() * 8, Duration::from_secs(60)).await;
+    let stormy = pace(&env, "stormy").await;
+    let events = env.events(2 * usize::from(PACED) + cases.len() * 8, Duration::from_secs(60)).await;
     let after = worker.peak_memory();
 
     let hostile: Vec<_> =
@@ -193,20 +193,20 @@ async fn a_worker_among_hostile_servers_keeps_its_memory_and_the_pace_of_other_r
     // Nine of ten requests: the machine has other things to do, too.
     assert!(stormy < calm + Duration::from_millis(400), "{calm:?} before, and {stormy:?} among hostile servers");
     drop(worker);
-    scene.end().await;
+    env.end().await;
 }
 
 /// So many requests for the healthy endpoint, one after the other.
 const PACED: u16 = 60;
 
 /// How long nine of ten healthy requests take at most, from publishing to the event, one after the other.
-async fn pace(scene: &Scene, what: &str) -> Duration {
+async fn pace(env: &TestEnv, what: &str) -> Duration {
     let mut took = Vec::new();
     for number in 0..PACED {
         let id = format!("cancels-{what}{number}");
         let began = Instant::now();
-        scene.request(&id).await;
-        assert_eq!(scene.event_for(&id).await.outcome(), "cancelled");
+        env.request(&id).await;
+        assert_eq!(env.event_for(&id).await.outcome(), "cancelled");
         took.push(began.elapsed());
     }
     took.sort();
@@ -214,9 +214,9 @@ async fn pace(scene: &Scene, what: &str) -> Duration {
 }
 
 /// A request that is given up after some seconds, so that its calls are made again and again until then.
-async fn hostile_request(scene: &Scene, server: usize, number: usize) {
+async fn hostile_request(env: &TestEnv, server: usize, number: usize) {
     let name = format!("projects/p/locations/hostile{server}/operations/o{number}");
-    scene.request_with(&format!("hostile-{number}"), json!({ "name": name, "timeout": "6s" })).await;
+    env.request_with(&format!("hostile-{number}"), json!({ "name": name, "timeout": "6s" })).await;
 }
 
 /// 512 MiB of zeros, in half a megabyte: less than `api.response_limit`, so that it is read whole.

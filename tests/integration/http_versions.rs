@@ -21,8 +21,8 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::scene::{Ended, operation, run_command};
 use crate::support::{Act, Certificates, RawServer};
+use crate::test_env::{Ended, operation, run_command};
 
 const OPERATIONS: usize = 100;
 

@@ -5,31 +5,31 @@ use std::io::{BufRead, BufReader, PipeWriter, pipe};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cancel_worker::telemetry::{self, Layout};
+use cancel_worker::telemetry::{self, LogFormat};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::scene::{PATIENCE, Scene};
 use crate::support::{operation, worker_command};
+use crate::test_env::{PATIENCE, TestEnv};
 
 /// In an even stream: 20 requests a second, for 10 s.
 const REQUESTS: u32 = 200;
 const SPACING: Duration = Duration::from_millis(50);
 
 /// A scene whose queues have been declared, and whose mailbox is open; nobody consumes.
-async fn scene() -> Scene {
-    let mut scene = Scene::new().await;
-    let mut worker = scene.worker().await;
+async fn env() -> TestEnv {
+    let mut env = TestEnv::new().await;
+    let mut worker = env.worker().await;
     worker.signal("TERM");
     assert!(worker.wait().await.success());
-    scene
+    env
 }
 
 /// A worker whose standard error goes there.
-fn worker_with(scene: &Scene, stderr: impl Into<Stdio>) -> Child {
-    let mut command = worker_command(&["run", "--name", "tested"], &scene.environment());
+fn worker_with(env: &TestEnv, stderr: impl Into<Stdio>) -> Child {
+    let mut command = worker_command(&["run", "--name", "tested"], &env.environment());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true).spawn().unwrap()
 }
 
@@ -59,13 +59,13 @@ fn peak_memory(worker: &Child) -> u64 {
 }
 
 /// From a request to its answer, of all but the slowest hundredth.
-async fn p99(scene: &Scene, name: &str) -> Duration {
+async fn p99(env: &TestEnv, name: &str) -> Duration {
     let begin = Instant::now();
     let answers = (0..REQUESTS).map(async |number| {
         sleep_until(begin + SPACING * number).await;
         let (id, asked) = (format!("cancels-{name}{number}"), Instant::now());
-        scene.request(&id).await;
-        assert_eq!(scene.event_for(&id).await.outcome(), "cancelled");
+        env.request(&id).await;
+        assert_eq!(env.event_for(&id).await.outcome(), "cancelled");
         asked.elapsed()
     });
     let mut latencies = join_all(answers).await;
@@ -86,20 +86,20 @@ fn read_to(lines: &mut impl Iterator<Item = std::io::Result<String>>, text: &str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_the_logs_that_stalls_costs_lines_and_nothing_else() {
-    let mut scene = scene().await;
-    scene.set("log.filter", "trace,lapin=trace");
+    let mut env = env().await;
+    env.set("log.filter", "trace,lapin=trace");
     let (reader, stderr) = pipe().unwrap();
-    let worker = worker_with(&scene, stderr);
+    let worker = worker_with(&env, stderr);
     let reading = tokio::task::spawn_blocking(move || std::io::copy(&mut &reader, &mut std::io::sink()));
-    let usual = p99(&scene, "read").await;
+    let usual = p99(&env, "read").await;
     let usual_memory = peak_memory(&worker);
     ends_soon(worker).await;
     let read = reading.await.unwrap().unwrap();
     assert!(read > 2 << 20, "{read} bytes are too few to fill every buffer");
 
     let (reader, stderr) = pipe().unwrap();
-    let worker = worker_with(&scene, stderr);
-    let stalled = p99(&scene, "stalled").await;
+    let worker = worker_with(&env, stderr);
+    let stalled = p99(&env, "stalled").await;
     let memory = peak_memory(&worker);
     println!("{read} bytes; p99 {usual:?}, stalled {stalled:?}; peak {usual_memory}, stalled {memory}");
     // What else the machine does may come between; a worker that is held up answers nothing.
@@ -116,47 +116,47 @@ async fn a_reader_of_the_logs_that_stalls_costs_lines_and_nothing_else() {
     });
     let lines = lines.await.unwrap();
     // It stalls again, and is full when the worker is to stop.
-    p99(&scene, "again").await;
+    p99(&env, "again").await;
     ends_soon(worker).await;
     drop(lines);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn logs_that_nobody_takes_keep_no_request_from_its_answer() {
-    let mut scene = scene().await;
-    scene.set("log.filter", "warn");
+    let mut env = env().await;
+    env.set("log.filter", "warn");
     for (name, stderr) in [("full", Stdio::from(full_disk())), ("closed", Stdio::from(closed_pipe()))] {
-        let mut worker = worker_with(&scene, stderr);
+        let mut worker = worker_with(&env, stderr);
         // Each is a line.
         for number in 0..3 {
             let id = format!("denied-{name}{number}");
-            scene.request(&id).await;
-            assert_eq!(scene.event_for(&id).await.verdict(), "failed: permission_denied");
+            env.request(&id).await;
+            assert_eq!(env.event_for(&id).await.verdict(), "failed: permission_denied");
         }
         assert!(worker.try_wait().unwrap().is_none(), "it ended");
         ends_soon(worker).await;
     }
-    assert_eq!(scene.dead_letters(6).await.len(), 6, "they were kept for replay");
-    scene.end().await;
+    assert_eq!(env.dead_letters(6).await.len(), 6, "they were kept for replay");
+    env.end().await;
 }
 
 #[tokio::test]
 async fn lines_that_were_lost_are_told_of_when_somebody_reads_again() {
-    let mut scene = scene().await;
-    scene.set("log.filter", "warn");
+    let mut env = env().await;
+    env.set("log.filter", "warn");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     // Opened for both, since a pipe without a reader cannot be opened for writing alone.
     let both = File::options().read(true).write(true).open(&path).unwrap();
-    let worker = worker_with(&scene, File::options().write(true).open(&path).unwrap());
-    scene.request("denied-a").await;
-    scene.event_for("denied-a").await;
+    let worker = worker_with(&env, File::options().write(true).open(&path).unwrap());
+    env.request("denied-a").await;
+    env.event_for("denied-a").await;
     drop(both);
     for id in ["denied-b", "denied-c"] {
-        scene.request(id).await;
-        scene.event_for(id).await;
+        env.request(id).await;
+        env.event_for(id).await;
     }
     let reader = File::open(&path).unwrap();
     let read = tokio::task::spawn_blocking(move || {
@@ -166,18 +166,18 @@ async fn lines_that_were_lost_are_told_of_when_somebody_reads_again() {
     });
     // It is told although nothing else is to be written.
     sleep(Duration::from_secs(2)).await;
-    scene.request("denied-d").await;
+    env.request("denied-d").await;
     let (lost, _) = timeout(PATIENCE, read).await.unwrap().unwrap();
     assert_eq!((&lost["level"], &lost["problem"]), (&json!("WARN"), &json!("Broken pipe (os error 32)")));
     assert!((2..=3).contains(&lost["lost"].as_u64().unwrap()), "{lost}");
     ends_soon(worker).await;
-    scene.dead_letters(4).await;
-    scene.end().await;
+    env.dead_letters(4).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn no_command_panics_because_nobody_takes_what_it_prints() {
-    let scene = Scene::new().await;
+    let env = TestEnv::new().await;
     let name = operation("cancels-a");
     let commands: [(&[&str], i32, i32); 6] = [
         (&["check"], 0, 1),
@@ -187,11 +187,11 @@ async fn no_command_panics_because_nobody_takes_what_it_prints() {
         (&["simulate", "--listen", "127.0.0.1:0"], 1, 1),
         (&["--help"], 0, 0),
     ];
-    let mut worker = scene.starting_worker();
+    let mut worker = env.starting_worker();
     worker.line_with("\"consuming\"", PATIENCE).await;
     for (arguments, closed, full) in commands {
         for (stdout, code) in [(Stdio::from(closed_pipe()), closed), (Stdio::from(full_disk()), full)] {
-            let mut command = worker_command(arguments, &scene.environment());
+            let mut command = worker_command(arguments, &env.environment());
             let command = command.stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
             let output = timeout(PATIENCE, command.wait_with_output()).await;
             let output = output.unwrap_or_else(|_| panic!("{arguments:?} does not end")).unwrap();
@@ -201,13 +201,13 @@ async fn no_command_panics_because_nobody_takes_what_it_prints() {
         }
     }
     for stderr in [Stdio::from(closed_pipe()), Stdio::from(full_disk())] {
-        let mut command = worker_command(&["run", "--config", "/nowhere"], &scene.environment());
+        let mut command = worker_command(&["run", "--config", "/nowhere"], &env.environment());
         let status = timeout(PATIENCE, command.stderr(stderr).status()).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(78));
     }
     worker.signal("TERM");
     assert!(worker.wait().await.success());
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn a_check_whose_reader_has_seen_enough_says_nothing_of_it() {
 #[ignore = "the next test runs it"]
 fn panics_in_a_thread() {
     telemetry::report_panics();
-    telemetry::init(Layout::Json, "off");
+    telemetry::init(LogFormat::Json, "off");
     let threads = std::thread::Builder::new().name("worker-7".to_owned());
     let ended = threads.spawn(|| panic!("the request held {}", "s3cret")).unwrap().join();
     telemetry::flush();
@@ -255,13 +255,13 @@ async fn no_line_quotes_a_message_or_the_login_unless_the_filter_names_the_libra
         let bytes = format!("{:?}", CONTEXT.as_bytes());
         line.contains(CONTEXT) || line.contains(bytes.trim_matches(['[', ']']))
     };
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     for (filter, expected) in [("trace", false), ("trace,lapin=trace", true)] {
-        scene.set("log.filter", filter);
-        let mut worker = scene.worker().await;
+        env.set("log.filter", filter);
+        let mut worker = env.worker().await;
         let id = format!("cancels-{expected}");
-        scene.request_with(&id, json!({"context": {"key": CONTEXT}})).await;
-        scene.event_for(&id).await;
+        env.request_with(&id, json!({"context": {"key": CONTEXT}})).await;
+        env.event_for(&id).await;
         worker.signal("TERM");
         assert!(worker.wait().await.success());
         let lines = worker.lines();
@@ -271,5 +271,5 @@ async fn no_line_quotes_a_message_or_the_login_unless_the_filter_names_the_libra
         // Somebody has told what happened to the request.
         assert!(lines.iter().any(|line| line.contains(&id)), "{filter}");
     }
-    scene.end().await;
+    env.end().await;
 }

@@ -1,7 +1,7 @@
 //! Tests against real parts: a RabbitMQ node, the binary as a process, HTTP over sockets.
 //!
 //! `harness` tests what the others stand on; `broker_*` test the library's broker side. The others are the worker's
-//! acceptance tests: each sets a [`scene`] of its own (queues, a simulated API, workers), and says what upstream gets for
+//! acceptance tests: each sets a [`env`] of its own (queues, a simulated API, workers), and says what upstream gets for
 //! what it asked.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
@@ -16,7 +16,7 @@ mod rust_source;
 mod event;
 mod google_stub;
 mod mailbox;
-mod scene;
+mod test_env;
 mod wire;
 
 mod broker_delivery;
@@ -41,7 +41,7 @@ mod messages;
 mod misconfiguration;
 mod odd_properties;
 mod pacing;
-mod pacing_scene;
+mod pacing_env;
 mod parts_deleted;
 mod poison;
 mod readiness;

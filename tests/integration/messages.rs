@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::event::{Event, header};
-use crate::scene::{PATIENCE, Scene, event_id, operation, properties, request};
 use crate::support::persistent;
+use crate::test_env::{PATIENCE, TestEnv, event_id, operation, properties, request};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -35,8 +35,8 @@ fn cloud_event(id: &str, rest: serde_json::Value) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_request_is_read_from_each_of_its_forms_and_known_by_what_it_says() {
-    let mut scene = Scene::new().await;
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let _worker = env.worker().await;
     let structured = || persistent().with_content_type("application/cloudevents+json; charset=utf-8".into());
     let data = |id: &str| json!({ "name": operation(id) });
     let attributes = |prefix: &str, id: &str| {
@@ -109,26 +109,26 @@ async fn a_request_is_read_from_each_of_its_forms_and_known_by_what_it_says() {
         ),
     ];
     for (body, properties, ..) in &forms {
-        scene.publish(body, properties.clone()).await;
+        env.publish(body, properties.clone()).await;
     }
     for (_, _, id, identity) in &forms {
-        let event = scene.event_for(identity).await;
+        let event = env.event_for(identity).await;
         assert_eq!(event.outcome(), "cancelled", "{}", event.data());
         assert!(event.data()["name"].as_str().unwrap().ends_with(&format!("/operations/{id}")), "{}", event.data());
         assert_eq!(event.correlation_id(), identity, "without a correlation id of its own");
     }
-    assert_eq!(scene.events(forms.len(), PATIENCE).await.len(), forms.len());
-    scene.end().await;
+    assert_eq!(env.events(forms.len(), PATIENCE).await.len(), forms.len());
+    env.end().await;
 }
 
 #[tokio::test]
 async fn an_event_says_what_happened_and_hands_on_what_was_given() {
-    let mut scene = Scene::new().await;
-    scene.set("events.source", "/tested");
-    scene.set("events.type_prefix", "com.example");
+    let mut env = TestEnv::new().await;
+    env.set("events.source", "/tested");
+    env.set("events.type_prefix", "com.example");
     // So that the second request is parked, and everything has to survive that.
-    scene.set("worker.inline_wait", "0s");
-    let _worker = scene.worker().await;
+    env.set("worker.inline_wait", "0s");
+    let _worker = env.worker().await;
     for id in ["cancels-a", "cancels-500ms-a"] {
         let name = operation(id);
         let body = format!(
@@ -137,9 +137,9 @@ async fn an_event_says_what_happened_and_hands_on_what_was_given() {
         let properties = properties().with_correlation_id("c-1".into()).with_timestamp(1_700_000_000);
         let properties =
             with_headers(properties, &[("traceparent", PARENT), ("tracestate", "congo=t61"), ("x-own", "1")]);
-        scene.publish(body.as_bytes(), properties).await;
+        env.publish(body.as_bytes(), properties).await;
 
-        let event = scene.event_for(id).await;
+        let event = env.event_for(id).await;
         let properties = &event.properties;
         assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/cloudevents+json; charset=utf-8");
         assert_eq!(*properties.delivery_mode(), Some(2));
@@ -177,36 +177,36 @@ async fn an_event_says_what_happened_and_hands_on_what_was_given() {
         let body = String::from_utf8(event.body.clone()).unwrap();
         assert!(body.contains(&format!("\"context\":{CONTEXT}")), "the context was changed: {body}");
     }
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn an_operation_that_finished_with_an_error_of_its_own_is_completed_and_the_error_is_told() {
-    let mut scene = Scene::new().await;
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let _worker = env.worker().await;
     for id in ["errs-13-a", "completes-a", "emptyerror-a"] {
-        scene.request(id).await;
+        env.request(id).await;
     }
-    let errs = scene.event_for("errs-13-a").await;
+    let errs = env.event_for("errs-13-a").await;
     assert_eq!((errs.outcome(), &errs.data()["error"]["code"]), ("completed", &json!(13)));
     assert_eq!(errs.data()["error"]["status"], "INTERNAL");
     assert_eq!(errs.data()["operation"]["error"]["code"], 13);
-    let completes = scene.event_for("completes-a").await;
+    let completes = env.event_for("completes-a").await;
     assert!(completes.data().get("error").is_none() && completes.data()["operation"]["response"].is_object());
-    assert!(scene.event_for("emptyerror-a").await.data().get("error").is_none());
-    scene.end().await;
+    assert!(env.event_for("emptyerror-a").await.data().get("error").is_none());
+    env.end().await;
 }
 
 #[tokio::test]
 async fn in_binary_mode_the_attributes_are_headers_and_the_data_is_the_body() {
-    let mut scene = Scene::new().await;
-    scene.set("events.mode", "binary");
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("events.mode", "binary");
+    let _worker = env.worker().await;
     let body = request("cancels-a", json!({}));
     let properties = with_headers(properties(), &[("traceparent", PARENT)]);
-    scene.publish(body.to_string().as_bytes(), properties).await;
+    env.publish(body.to_string().as_bytes(), properties).await;
 
-    let event = scene.event_for("cancels-a").await;
+    let event = env.event_for("cancels-a").await;
     assert_eq!(event.properties.content_type().as_ref().unwrap().as_str(), "application/json");
     for (name, value) in [
         ("specversion", "1.0"),
@@ -220,15 +220,15 @@ async fn in_binary_mode_the_attributes_are_headers_and_the_data_is_the_body() {
     assert!(event.header("cloudEvents:time").unwrap().ends_with('Z'));
     assert_eq!(event.header("traceparent").as_deref(), Some(PARENT));
     assert_eq!(event.json()["outcome"], "cancelled");
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn whoever_waits_for_a_direct_reply_gets_a_copy_and_no_other_queue_does() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.inline_wait", "0s");
-    let _worker = scene.worker().await;
-    let channel = scene.amqp.channel().await;
+    let mut env = TestEnv::new().await;
+    env.set("worker.inline_wait", "0s");
+    let _worker = env.worker().await;
+    let channel = env.amqp.channel().await;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let direct = "amq.rabbitmq.reply-to";
     let mut replies = channel.basic_consume(direct.into(), "".into(), options, FieldTable::default()).await.unwrap();
@@ -236,7 +236,7 @@ async fn whoever_waits_for_a_direct_reply_gets_a_copy_and_no_other_queue_does() 
     for id in ["cancels-a", "cancels-500ms-a"] {
         let body = request(id, json!({})).to_string();
         let properties = properties().with_reply_to(direct.into()).with_correlation_id("mine".into());
-        let (exchange, options) = (scene.queue("requests").into(), BasicPublishOptions::default());
+        let (exchange, options) = (env.queue("requests").into(), BasicPublishOptions::default());
         channel
             .basic_publish(exchange, "cancel".into(), options, body.as_bytes(), properties)
             .await
@@ -246,40 +246,40 @@ async fn whoever_waits_for_a_direct_reply_gets_a_copy_and_no_other_queue_does() 
         let reply = timeout(PATIENCE, replies.next()).await.expect("no reply").unwrap().unwrap();
         let reply = Event::read(&reply);
         assert_eq!((reply.outcome(), reply.correlation_id()), ("cancelled", "mine"));
-        assert_eq!(reply.body, scene.event_for(id).await.body);
+        assert_eq!(reply.body, env.event_for(id).await.body);
     }
 
-    let other = scene.queue("somebodys");
-    scene.amqp.declare_queue(&other).await;
+    let other = env.queue("somebodys");
+    env.amqp.declare_queue(&other).await;
     let body = request("cancels-b", json!({})).to_string();
-    scene.publish(body.as_bytes(), properties().with_reply_to(other.as_str().into())).await;
-    scene.event_for("cancels-b").await;
-    scene.request("cancels-c").await;
-    scene.event_for("cancels-c").await;
-    assert_eq!(scene.amqp.queue_depth(&other).await, Some(0));
-    scene.amqp.channel().await.queue_delete(other.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
-    scene.end().await;
+    env.publish(body.as_bytes(), properties().with_reply_to(other.as_str().into())).await;
+    env.event_for("cancels-b").await;
+    env.request("cancels-c").await;
+    env.event_for("cancels-c").await;
+    assert_eq!(env.amqp.queue_depth(&other).await, Some(0));
+    env.amqp.channel().await.queue_delete(other.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_requester_that_has_gone_keeps_nobody_from_being_answered() {
-    let mut scene = Scene::new().await;
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let _worker = env.worker().await;
     let body = request("cancels-a", json!({})).to_string();
     let gone = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA4MjQ4MTIyMQAABnEAAAAAYxfLNw==.zHJkQJZxbVPFJkbF0Ou0eA==";
-    scene.publish(body.as_bytes(), properties().with_reply_to(gone.into())).await;
-    assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
-    scene.request("cancels-b").await;
-    assert_eq!(scene.event_for("cancels-b").await.outcome(), "cancelled");
-    scene.depth_becomes("requests", 0).await;
-    scene.end().await;
+    env.publish(body.as_bytes(), properties().with_reply_to(gone.into())).await;
+    assert_eq!(env.event_for("cancels-a").await.outcome(), "cancelled");
+    env.request("cancels-b").await;
+    assert_eq!(env.event_for("cancels-b").await.outcome(), "cancelled");
+    env.depth_becomes("requests", 0).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_request_that_failed_is_kept_as_it_came_or_as_it_could_have_come_and_can_be_published_again() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.inline_wait", "0s");
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("worker.inline_wait", "0s");
+    let _worker = env.worker().await;
     let name = |id: &str| json!({ "name": operation(id) }).to_string();
     let base = || {
         with_headers(
@@ -310,10 +310,10 @@ async fn a_request_that_failed_is_kept_as_it_came_or_as_it_could_have_come_and_c
     ];
     let mut events = 0;
     for (body, properties, identity, parked, reason) in cases {
-        scene.publish(body.as_bytes(), properties.clone()).await;
-        let first = scene.event_for(&identity).await;
+        env.publish(body.as_bytes(), properties.clone()).await;
+        let first = env.event_for(&identity).await;
         assert_eq!(first.verdict(), format!("failed: {reason}"));
-        let letter = scene.dead_letters(1).await.remove(0);
+        let letter = env.dead_letters(1).await.remove(0);
         let told = |name: &str| header(&letter.properties, name).unwrap_or_default();
         assert_eq!(told("cancel-worker-reason"), "failed");
         let message = first.data()["error"]["message"].as_str().unwrap();
@@ -329,29 +329,29 @@ async fn a_request_that_failed_is_kept_as_it_came_or_as_it_could_have_come_and_c
         }
 
         events += 2;
-        scene.publish(&letter.data, letter.properties.clone()).await;
-        let all = scene.events(events, PATIENCE).await;
+        env.publish(&letter.data, letter.properties.clone()).await;
+        let all = env.events(events, PATIENCE).await;
         assert_eq!(all.len(), events, "an event for the message that was published again");
         let (again, first) = (&all[events - 1], &all[events - 2]);
         assert_eq!((again.id(), again.verdict()), (first.id(), first.verdict()));
         for field in ["name", "request_id", "reason", "context"] {
             assert_eq!(again.data()[field], first.data()[field], "{field}");
         }
-        assert_eq!(scene.dead_letters(1).await.len(), 1);
+        assert_eq!(env.dead_letters(1).await.len(), 1);
     }
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn nothing_that_failed_is_kept_where_the_settings_say_so() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.keep_failed", "false");
-    let _worker = scene.worker().await;
-    scene.request("denied-a").await;
-    scene.request_with("never-a", json!({ "timeout": "1s" })).await;
-    assert_eq!(scene.event_for("denied-a").await.outcome(), "failed");
-    assert_eq!(scene.event_for("never-a").await.outcome(), "failed");
-    scene.depth_becomes("requests", 0).await;
-    assert!(scene.amqp.drain(&scene.queue("dead"), 1, Duration::from_millis(500)).await.is_empty());
-    scene.end().await;
+    let mut env = TestEnv::new().await;
+    env.set("worker.keep_failed", "false");
+    let _worker = env.worker().await;
+    env.request("denied-a").await;
+    env.request_with("never-a", json!({ "timeout": "1s" })).await;
+    assert_eq!(env.event_for("denied-a").await.outcome(), "failed");
+    assert_eq!(env.event_for("never-a").await.outcome(), "failed");
+    env.depth_becomes("requests", 0).await;
+    assert!(env.amqp.drain(&env.queue("dead"), 1, Duration::from_millis(500)).await.is_empty());
+    env.end().await;
 }

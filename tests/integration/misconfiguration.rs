@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::scene::{Ended, PATIENCE, Scene, run_command, variable};
 use crate::support::{Broker, free_port};
+use crate::test_env::{Ended, PATIENCE, TestEnv, run_command, variable};
 
 /// Occurs nowhere by chance.
 const PASSWORD: &str = "pa55-vv0rd-of-the-tests";
@@ -26,8 +26,8 @@ fn sentence(ended: &Ended) -> String {
 }
 
 /// `run` ends with this number, and says each of the words, once; `check` says the same.
-async fn is_told(scene: &Scene, code: i32, words: &[&str]) {
-    let environment = scene.environment();
+async fn is_told(env: &TestEnv, code: i32, words: &[&str]) {
+    let environment = env.environment();
     let run = run_command(&["run"], &environment, "").await;
     let told = sentence(&run);
     assert_eq!(run.code, code, "{told}");
@@ -62,19 +62,19 @@ fn changed(uri: &str, change: impl FnOnce(&mut Url)) -> String {
 
 #[tokio::test]
 async fn an_address_for_probes_that_is_taken_or_none_at_all_is_named_with_the_remedy() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    scene.set("admin.listen", &address);
-    let run = run_command(&["run"], &scene.environment(), "").await;
+    env.set("admin.listen", &address);
+    let run = run_command(&["run"], &env.environment(), "").await;
     let told = sentence(&run);
     assert_eq!(run.code, SETTINGS, "{told}");
     for word in [address.as_str(), "admin.listen", "in use", "another worker?"] {
         assert_eq!(told.matches(word).count(), 1, "{word:?} once in: {told}");
     }
 
-    scene.set("admin.listen", "9464");
-    is_told(&scene, SETTINGS, &["\"9464\" is not an address such as \"127.0.0.1:9464\""]).await;
+    env.set("admin.listen", "9464");
+    is_told(&env, SETTINGS, &["\"9464\" is not an address such as \"127.0.0.1:9464\""]).await;
 }
 
 #[tokio::test]
@@ -90,10 +90,10 @@ async fn a_wrong_setting_is_named_with_what_is_wrong() {
         ("events.mode", "xml", &["events.mode", "structured", "binary"]),
         ("api.credentials.kind", "token_file", &["api.credentials.token_file", "must name the file"]),
     ] {
-        let mut scene = Scene::new().await;
-        scene.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@127.0.0.1/%2f"));
-        scene.set(setting, value);
-        is_told(&scene, SETTINGS, words).await;
+        let mut env = TestEnv::new().await;
+        env.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@127.0.0.1/%2f"));
+        env.set(setting, value);
+        is_told(&env, SETTINGS, words).await;
     }
 }
 
@@ -102,13 +102,13 @@ async fn a_uri_that_is_none_or_cannot_be_read_is_told_of_without_being_quoted() 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("uri");
     let path = file.to_str().unwrap();
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &format!("worker:{PASSWORD}@127.0.0.1"));
-    is_told(&scene, SETTINGS, &["amqp.uri", "amqp://user:password@host:5672/%2f"]).await;
-    scene.set("amqp.uri_file", path);
-    is_told(&scene, SETTINGS, &["amqp.uri_file", path, "No such file", "make the file readable"]).await;
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &format!("worker:{PASSWORD}@127.0.0.1"));
+    is_told(&env, SETTINGS, &["amqp.uri", "amqp://user:password@host:5672/%2f"]).await;
+    env.set("amqp.uri_file", path);
+    is_told(&env, SETTINGS, &["amqp.uri_file", path, "No such file", "make the file readable"]).await;
     std::fs::write(&file, format!("http://worker:{PASSWORD}@127.0.0.1/")).unwrap();
-    is_told(&scene, SETTINGS, &["amqp.uri", "amqp://user:password@host:5672/%2f"]).await;
+    is_told(&env, SETTINGS, &["amqp.uri", "amqp://user:password@host:5672/%2f"]).await;
 }
 
 #[tokio::test]
@@ -133,92 +133,92 @@ async fn settings_files_that_are_missing_or_broken_are_named() {
 
 #[tokio::test]
 async fn a_login_that_is_refused_is_told_of() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let uri = changed(Broker::shared().uri(), |url| {
         url.set_username("nobody").unwrap();
         url.set_password(Some(PASSWORD)).unwrap();
     });
-    scene.set("amqp.uri", &uri);
+    env.set("amqp.uri", &uri);
     // Every detail.
-    scene.set("log.filter", "trace");
+    env.set("log.filter", "trace");
     let words = ["refused the login of user \"nobody\"", "check user and password in amqp.uri"];
-    let run = run_command(&["run"], &scene.environment(), "").await;
+    let run = run_command(&["run"], &env.environment(), "").await;
     assert_eq!(run.code, BROKER);
     assert!(!run.stderr.contains(PASSWORD), "the password is in the log");
-    scene.set("log.filter", "info");
-    is_told(&scene, BROKER, &words).await;
+    env.set("log.filter", "info");
+    is_told(&env, BROKER, &words).await;
 }
 
 #[tokio::test]
 async fn a_vhost_that_is_not_there_is_told_of() {
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &changed(Broker::shared().uri(), |url| url.set_path("/nowhere")));
-    is_told(&scene, BROKER, &["there is no vhost \"nowhere\"", "`rabbitmqctl add_vhost nowhere`"]).await;
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &changed(Broker::shared().uri(), |url| url.set_path("/nowhere")));
+    is_told(&env, BROKER, &["there is no vhost \"nowhere\"", "`rabbitmqctl add_vhost nowhere`"]).await;
 }
 
 #[tokio::test]
 async fn a_queue_of_another_kind_is_told_of_with_a_difference_and_the_remedy() {
-    let scene = Scene::new().await;
-    let queue = scene.queue("requests");
-    let channel = scene.amqp.channel().await;
+    let env = TestEnv::new().await;
+    let queue = env.queue("requests");
+    let channel = env.amqp.channel().await;
     channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
     // The broker names one difference only.
     let what = format!("queue \"{queue}\" exists with another x-");
     let remedy = format!("`rabbitmqctl delete_queue -p / {queue}`");
-    is_told(&scene, BROKER, &[&what, ": the settings ask for ", &remedy]).await;
-    scene.end().await;
+    is_told(&env, BROKER, &[&what, ": the settings ask for ", &remedy]).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_wait_queue_with_another_time_is_told_of_with_both_times_and_the_remedy() {
-    let scene = Scene::new().await;
-    let queue = scene.queue("wait.1s");
+    let env = TestEnv::new().await;
+    let queue = env.queue("wait.1s");
     let text = |text: String| AMQPValue::LongString(text.into());
     let mut arguments = FieldTable::default();
     for (name, value) in [
         ("x-queue-type", text("quorum".into())),
         ("x-message-ttl", AMQPValue::LongLongInt(5000)),
-        ("x-dead-letter-exchange", text(scene.queue("followups"))),
+        ("x-dead-letter-exchange", text(env.queue("followups"))),
         ("x-dead-letter-routing-key", text("followup".into())),
         ("x-dead-letter-strategy", text("at-least-once".into())),
         ("x-overflow", text("reject-publish".into())),
     ] {
         arguments.insert(name.into(), value);
     }
-    let channel = scene.amqp.channel().await;
+    let channel = env.amqp.channel().await;
     channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
     let what = format!("queue \"{queue}\" exists with another x-message-ttl");
-    is_told(&scene, BROKER, &[&what, "the settings ask for 1000, it has 5000", "empty the queue"]).await;
-    scene.end().await;
+    is_told(&env, BROKER, &[&what, "the settings ask for 1000, it has 5000", "empty the queue"]).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_delivery_limit_that_differs_is_told_of_with_the_setting() {
-    let mut scene = Scene::new().await;
-    let mut worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let mut worker = env.worker().await;
     worker.signal("TERM");
     assert!(worker.wait().await.success());
-    scene.set("amqp.topology.delivery_limit", "7");
+    env.set("amqp.topology.delivery_limit", "7");
     let words = ["exists with another x-delivery-limit", "ask for 7, it has 20", "set amqp.topology.delivery_limit"];
-    is_told(&scene, BROKER, &words).await;
-    scene.end().await;
+    is_told(&env, BROKER, &words).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn what_is_not_there_and_not_to_be_declared_is_told_of() {
-    let mut scene = Scene::new().await;
-    scene.set("amqp.topology.declare", "false");
-    let exchange = format!("exchange \"{}\" does not exist", scene.queue("dead"));
-    is_told(&scene, BROKER, &[&exchange, "or set amqp.topology.declare = true"]).await;
-    assert_eq!(scene.amqp.queue_depth(&scene.queue("requests")).await, None, "nothing was declared");
+    let mut env = TestEnv::new().await;
+    env.set("amqp.topology.declare", "false");
+    let exchange = format!("exchange \"{}\" does not exist", env.queue("dead"));
+    is_told(&env, BROKER, &[&exchange, "or set amqp.topology.declare = true"]).await;
+    assert_eq!(env.amqp.queue_depth(&env.queue("requests")).await, None, "nothing was declared");
 }
 
 #[tokio::test]
 async fn a_broker_that_cannot_be_reached_is_waited_for_and_the_wait_ends_with_a_signal() {
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@127.0.0.1:{}/%2f", free_port()));
-    scene.set("amqp.reconnect_max", "250ms");
-    let mut worker = scene.starting_worker();
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@127.0.0.1:{}/%2f", free_port()));
+    env.set("amqp.reconnect_max", "250ms");
+    let mut worker = env.starting_worker();
     let line = worker.line_with("no session with the broker", PATIENCE).await;
     assert!(line.contains("cannot be reached: Connection refused"), "{line}");
     // Some attempts later.
@@ -229,7 +229,7 @@ async fn a_broker_that_cannot_be_reached_is_waited_for_and_the_wait_ends_with_a_
     assert_eq!(errors.len(), 1, "one line, not one for each attempt: {errors:?}");
     assert!(!lines.join("\n").contains(PASSWORD));
 
-    let check = run_command(&["check", "--online"], &scene.environment(), "").await;
+    let check = run_command(&["check", "--online"], &env.environment(), "").await;
     assert_eq!(check.code, BROKER);
     assert!(check.stdout.contains("FAIL broker: amqp://worker@127.0.0.1"), "{}", check.stdout);
     assert!(!check.stdout.contains(PASSWORD) && !check.stderr.contains(PASSWORD), "{check:?}");
@@ -238,14 +238,14 @@ async fn a_broker_that_cannot_be_reached_is_waited_for_and_the_wait_ends_with_a_
 #[tokio::test]
 async fn a_broker_that_never_answers_keeps_nobody_from_ending() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@{}/%2f", silent.local_addr().unwrap()));
-    let mut worker = scene.starting_worker();
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@{}/%2f", silent.local_addr().unwrap()));
+    let mut worker = env.starting_worker();
     let _connection = silent.accept().await.unwrap();
     ends_soon(&mut worker).await;
 
-    scene.set("amqp.connect_timeout", "1s");
-    let mut worker = scene.starting_worker();
+    env.set("amqp.connect_timeout", "1s");
+    let mut worker = env.starting_worker();
     let line = worker.line_with("no session with the broker", PATIENCE).await;
     assert!(line.contains("did not answer within") && line.contains("while opening the AMQP connection"), "{line}");
     ends_soon(&mut worker).await;
@@ -260,18 +260,18 @@ async fn ends_soon(worker: &mut crate::support::Process) {
 
 #[tokio::test]
 async fn a_worker_whose_broker_comes_later_starts_to_work_then() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let port = free_port();
     let real = Url::parse(Broker::shared().uri()).unwrap();
     let target = format!("{}:{}", real.host_str().unwrap(), real.port().unwrap_or(5672));
-    scene.set(
+    env.set(
         "amqp.uri",
         &changed(real.as_str(), |url| {
             url.set_host(Some("127.0.0.1")).unwrap();
             url.set_port(Some(port)).unwrap();
         }),
     );
-    let worker = scene.starting_worker();
+    let worker = env.starting_worker();
     worker.line_with("no session with the broker", PATIENCE).await;
 
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
@@ -282,12 +282,12 @@ async fn a_worker_whose_broker_comes_later_starts_to_work_then() {
         }
     });
     worker.line_with("\"consuming\"", PATIENCE).await;
-    scene.collect_events().await;
-    scene.request("cancels-a").await;
-    assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
+    env.collect_events().await;
+    env.request("cancels-a").await;
+    assert_eq!(env.event_for("cancels-a").await.outcome(), "cancelled");
     drop(worker);
     forwarding.abort();
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
@@ -297,48 +297,48 @@ async fn a_variable_is_a_setting_only_with_two_underscores() {
     assert_eq!(check.code, 0, "{check:?}");
     assert!(!check.stdout.contains("WARN"), "{check:?}");
 
-    let mut scene = Scene::new().await;
-    scene.set_variable("CANCEL_WORKER_AMQP__URI", &format!("amqp://ann:{PASSWORD}@broker"));
-    let check = run_command(&["check"], &scene.environment(), "").await;
+    let mut env = TestEnv::new().await;
+    env.set_variable("CANCEL_WORKER_AMQP__URI", &format!("amqp://ann:{PASSWORD}@broker"));
+    let check = run_command(&["check"], &env.environment(), "").await;
     let told = "CANCEL_WORKER_AMQP__URI (for CANCEL_WORKER__AMQP__URI?)";
     let warned: Vec<&str> = check.stdout.lines().filter(|line| line.starts_with("WARN ")).collect();
     assert!(check.code == 0 && warned.len() == 1 && warned[0].contains(told), "{check:?}");
-    let worker = scene.worker().await;
+    let worker = env.worker().await;
     let lines = worker.lines();
     let warned: Vec<&String> = lines.iter().filter(|line| line.contains("\"WARN\"")).collect();
     assert!(warned.len() == 1 && warned[0].contains(told), "{lines:?}");
     assert!(!format!("{check:?}{lines:?}").contains(PASSWORD), "{lines:?}");
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_uri_that_could_be_read_in_two_ways_is_refused_by_check_and_run_alike() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     for (uri, words) in [
         (format!("amqp://ann:7#{PASSWORD}@127.0.0.1"), "it has a \"#\" (%23)"),
         (format!("amqp://ann:7/{PASSWORD}@127.0.0.1"), "before an \"@\" (%40)"),
         (format!("amqp://ann:a@{PASSWORD}@127.0.0.1"), "more than one \"@\" (%40)"),
         (format!("amqp://ann:a {PASSWORD}@127.0.0.1"), "a blank is %20"),
     ] {
-        scene.set("amqp.uri", &uri);
-        is_told(&scene, SETTINGS, &["amqp.uri", words, "is percent-encoded"]).await;
+        env.set("amqp.uri", &uri);
+        is_told(&env, SETTINGS, &["amqp.uri", words, "is percent-encoded"]).await;
     }
 }
 
 #[tokio::test]
 async fn what_run_would_refuse_is_refused_by_check_too() {
-    let mut scene = Scene::new().await;
-    scene.set("amqp.reconnect_initial", "100us");
-    is_told(&scene, SETTINGS, &["amqp.reconnect_initial", "it is 100us", "must be at least 1ms"]).await;
+    let mut env = TestEnv::new().await;
+    env.set("amqp.reconnect_initial", "100us");
+    is_told(&env, SETTINGS, &["amqp.reconnect_initial", "it is 100us", "must be at least 1ms"]).await;
 }
 
 #[tokio::test]
 async fn a_time_that_is_over_is_told_as_it_was_set() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@{}/%2f", silent.local_addr().unwrap()));
-    scene.set("amqp.connect_timeout", "1s");
-    let worker = scene.starting_worker();
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &format!("amqp://worker:{PASSWORD}@{}/%2f", silent.local_addr().unwrap()));
+    env.set("amqp.connect_timeout", "1s");
+    let worker = env.starting_worker();
     let line = worker.line_with("no session with the broker", PATIENCE).await;
     assert!(line.contains("did not answer within 1s while opening the AMQP connection"), "{line}");
 }

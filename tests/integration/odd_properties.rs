@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::poison::take_raw;
-use crate::scene::{Scene, event_id, request};
+use crate::test_env::{TestEnv, event_id, request};
 use crate::wire::property::*;
 use crate::wire::{Raw, Wire, entry, long, short};
 
@@ -151,14 +151,14 @@ fn forged() -> Vec<Odd> {
 
 #[tokio::test]
 async fn odd_properties_are_refused_or_answered_or_dead_and_harm_nobody_beside_them() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     // Eleven messages end nine sessions each here.
-    scene.set("amqp.topology.delivery_limit", "8");
-    scene.set("amqp.reconnect_initial", "10ms");
-    scene.set("amqp.reconnect_max", "10ms");
-    let worker = scene.worker().await;
+    env.set("amqp.topology.delivery_limit", "8");
+    env.set("amqp.reconnect_initial", "10ms");
+    env.set("amqp.reconnect_max", "10ms");
+    let worker = env.worker().await;
     let mut odd: Vec<Odd> = [not_utf8(), extreme(), types(), forged()].into_iter().flatten().collect();
-    let told = publish(&scene, &odd).await;
+    let told = publish(&env, &odd).await;
     for (message, told) in odd.iter_mut().zip(told) {
         match message.fate {
             RefusedOnce(_) if told.is_ok() => message.fate = Answered,
@@ -173,41 +173,41 @@ async fn odd_properties_are_refused_or_answered_or_dead_and_harm_nobody_beside_t
         |fate: Fate| odd.iter().filter(move |message| message.fate == fate).map(|message| message.ids()[0].clone());
     let good = of(Answered).chain(odd.iter().map(|message| message.ids()[1].clone()));
     let wanted: BTreeSet<_> = good.map(|id| (event_id(&id), "cancelled".to_owned())).collect();
-    assert_eq!(scene.answers(wanted.len()).await, wanted);
+    assert_eq!(env.answers(wanted.len()).await, wanted);
 
     let dead: BTreeSet<String> = of(Dead).collect();
-    scene.depth_becomes("dead", u32::try_from(dead.len()).unwrap()).await;
-    let letters = take_raw(&scene, "dead").await;
+    env.depth_becomes("dead", u32::try_from(dead.len()).unwrap()).await;
+    let letters = take_raw(&env, "dead").await;
     let id = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["request_id"].as_str().unwrap().to_owned();
     assert_eq!(letters.iter().map(|letter| id(&letter.body)).collect::<BTreeSet<_>>(), dead, "dead letters");
 
     // The same process all the while.
-    scene.request("cancels-last").await;
-    assert_eq!(scene.event_for("cancels-last").await.outcome(), "cancelled");
+    env.request("cancels-last").await;
+    assert_eq!(env.event_for("cancels-last").await.outcome(), "cancelled");
     let lines = worker.lines();
     assert_eq!(lines.iter().filter(|line| line.contains("\"starting\"")).count(), 1);
     assert!(!lines.iter().any(|line| line.contains("panicked")), "{}", lines.join("\n"));
-    scene.end().await;
+    env.end().await;
 }
 
 /// What expires at once may be delivered before it does; never is it lost.
 #[tokio::test]
 async fn a_request_that_expires_at_once_is_answered_or_kept_in_the_dead_queue() {
-    let mut scene = Scene::new().await;
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let _worker = env.worker().await;
     let odd = [Odd::new("expiration zero", Answered, vec![(EXPIRATION, short(b"0"))])];
-    assert_eq!(publish(&scene, &odd).await, [Ok(())]);
+    assert_eq!(publish(&env, &odd).await, [Ok(())]);
     let [id, after] = &odd[0].ids();
-    assert_eq!(scene.event_for(after).await.outcome(), "cancelled");
-    if scene.depth("dead").await == 0 {
-        assert_eq!(scene.event_for(id).await.outcome(), "cancelled");
+    assert_eq!(env.event_for(after).await.outcome(), "cancelled");
+    if env.depth("dead").await == 0 {
+        assert_eq!(env.event_for(id).await.outcome(), "cancelled");
     }
-    scene.end().await;
+    env.end().await;
 }
 
 /// Publishes them, each with an ordinary request after it. What the broker said where it refused one.
-async fn publish(scene: &Scene, odd: &[Odd]) -> Vec<Result<(), String>> {
-    let exchange = scene.queue("requests");
+async fn publish(env: &TestEnv, odd: &[Odd]) -> Vec<Result<(), String>> {
+    let exchange = env.queue("requests");
     let messages = odd.iter().map(|message| {
         let [odd, after] = message.ids().map(|id| request(&id, json!({})).to_string());
         (message.routing_key, Raw::new(&message.properties, odd), Raw::new(&[], after))

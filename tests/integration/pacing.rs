@@ -5,20 +5,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval};
 
-use crate::pacing_scene::{Api, BROKEN, Event, Scene, ids};
+use crate::pacing_env::{Api, BROKEN, Event, TestEnv, ids};
 
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn calls_keep_to_the_rate_limit_use_it_up_and_hold_up_no_other_endpoint() {
     let (limited, sound) = (Api::up().await, Api::up().await);
-    let mut scene = Scene::start(&limited, &sound, "[rate_limit]\nper_second = 50\nburst = 10\n").await;
+    let mut env = TestEnv::start(&limited, &sound, "[rate_limit]\nper_second = 50\nburst = 10\n").await;
     let requests = ids("unimplemented", 300);
 
-    scene.request(BROKEN, &requests, json!({})).await;
-    let latencies = scene.latencies(Duration::from_secs(3)).await;
+    env.request(BROKEN, &requests, json!({})).await;
+    let latencies = env.latencies(Duration::from_secs(3)).await;
     for id in &requests {
-        let event = scene.event_of(id, SOON).await;
+        let event = env.event_of(id, SOON).await;
         assert_eq!((outcome(&event), &event.data["attempts"]), ("unimplemented", &json!({"cancel": 1, "get": 0})));
     }
 
@@ -36,10 +36,10 @@ async fn calls_keep_to_the_rate_limit_use_it_up_and_hold_up_no_other_endpoint() 
 #[tokio::test]
 async fn too_many_requests_slow_calls_down_and_success_speeds_them_up_again() {
     let (limited, sound) = (Api::up().await, Api::up().await);
-    let scene = Scene::start(&limited, &sound, "[rate_limit]\nper_second = 100\nburst = 10\n").await;
+    let env = TestEnv::start(&limited, &sound, "[rate_limit]\nper_second = 100\nburst = 10\n").await;
     limited.weather(json!({"status": 429})).await;
 
-    scene.request(BROKEN, &ids("unimplemented", 3000), json!({})).await;
+    env.request(BROKEN, &ids("unimplemented", 3000), json!({})).await;
     let throttled = calls_each_second(&limited, 6).await;
     limited.weather(json!({})).await;
     let welcome = calls_each_second(&limited, 12).await;
@@ -53,58 +53,58 @@ async fn too_many_requests_slow_calls_down_and_success_speeds_them_up_again() {
 async fn an_endpoint_that_answers_503_is_tried_by_one_call_at_a_time_and_flows_soon_after() {
     let (broken, sound) = (Api::up().await, Api::up().await);
     broken.weather(json!({"status": 503})).await;
-    let mut scene = Scene::start(&broken, &sound, "").await;
+    let mut env = TestEnv::start(&broken, &sound, "").await;
 
-    let requests = outage(&mut scene, &broken, 7).await;
+    let requests = outage(&mut env, &broken, 7).await;
 
     let mended = Instant::now();
     broken.weather(json!({})).await;
-    all_cancelled(&mut scene, &requests, mended).await;
+    all_cancelled(&mut env, &requests, mended).await;
 }
 
 #[tokio::test]
 async fn an_endpoint_that_hangs_is_tried_by_one_call_at_a_time_and_flows_soon_after() {
     let (broken, sound) = (Api::up().await, Api::up().await);
     broken.weather(json!({"hang": true})).await;
-    let mut scene = Scene::start(&broken, &sound, "").await;
+    let mut env = TestEnv::start(&broken, &sound, "").await;
 
     // Each probe takes the 3 s of `breaker.silence`: more than three of them in 6 s would be two at a time.
-    let requests = outage(&mut scene, &broken, 3).await;
+    let requests = outage(&mut env, &broken, 3).await;
 
     let mended = Instant::now();
     broken.weather(json!({})).await;
-    all_cancelled(&mut scene, &requests, mended).await;
+    all_cancelled(&mut env, &requests, mended).await;
 }
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_connections_flows_soon_after_it_is_back() {
     let (mut broken, sound) = (Api::down(), Api::up().await);
-    let mut scene = Scene::start(&broken, &sound, "").await;
+    let mut env = TestEnv::start(&broken, &sound, "").await;
     let requests = ids("cancels", 300);
 
-    scene.request(BROKEN, &requests, json!({})).await;
-    scene.worker.line_with("the circuit breaker opened", SOON).await;
-    let latencies = scene.latencies(Duration::from_secs(4)).await;
+    env.request(BROKEN, &requests, json!({})).await;
+    env.worker.line_with("the circuit breaker opened", SOON).await;
+    let latencies = env.latencies(Duration::from_secs(4)).await;
     unharmed(&latencies);
 
     let mended = Instant::now();
     broken.start().await;
-    all_cancelled(&mut scene, &requests, mended).await;
+    all_cancelled(&mut env, &requests, mended).await;
 }
 
 #[tokio::test]
 async fn a_request_is_tried_once_at_its_deadline_even_if_the_breaker_is_open() {
     let (broken, sound) = (Api::down(), Api::up().await);
-    let mut scene = Scene::start(&broken, &sound, "").await;
-    scene.request(BROKEN, &ids("cancels", 300), json!({})).await;
-    scene.worker.line_with("the circuit breaker opened", SOON).await;
+    let mut env = TestEnv::start(&broken, &sound, "").await;
+    env.request(BROKEN, &ids("cancels", 300), json!({})).await;
+    env.worker.line_with("the circuit breaker opened", SOON).await;
 
     let late = ids("cancels", 20);
     let began = Instant::now();
-    scene.request(BROKEN, &late, json!({"timeout": "3s"})).await;
+    env.request(BROKEN, &late, json!({"timeout": "3s"})).await;
 
     for id in &late {
-        let event = scene.event_of(id, SOON).await;
+        let event = env.event_of(id, SOON).await;
         assert_eq!(event.data["error"]["reason"], "unavailable", "{}", event.data);
         assert!(event.data["attempts"]["cancel"].as_u64().unwrap() >= 1, "{}", event.data);
         let took = event.at - began;
@@ -113,10 +113,10 @@ async fn a_request_is_tried_once_at_its_deadline_even_if_the_breaker_is_open() {
 }
 
 /// 300 requests meet an endpoint that is out, and the other endpoint does not notice. Returns their ids.
-async fn outage(scene: &mut Scene, broken: &Api, most_probes: u64) -> Vec<String> {
+async fn outage(env: &mut TestEnv, broken: &Api, most_probes: u64) -> Vec<String> {
     let requests = ids("cancels", 300);
-    scene.request(BROKEN, &requests, json!({})).await;
-    scene.worker.line_with("the circuit breaker opened", SOON).await;
+    env.request(BROKEN, &requests, json!({})).await;
+    env.worker.line_with("the circuit breaker opened", SOON).await;
     // What was under way when it opened ends first.
     let mut calls = broken.calls().await;
     let mut ticks = interval(Duration::from_secs(1));
@@ -129,9 +129,9 @@ async fn outage(scene: &mut Scene, broken: &Api, most_probes: u64) -> Vec<String
         }
         calls = now;
     }
-    let (before, cpu) = (broken.calls().await, scene.worker.cpu());
-    let latencies = scene.latencies(Duration::from_secs(6)).await;
-    let (probes, cpu) = (broken.calls().await - before, scene.worker.cpu() - cpu);
+    let (before, cpu) = (broken.calls().await, env.worker.cpu());
+    let latencies = env.latencies(Duration::from_secs(6)).await;
+    let (probes, cpu) = (broken.calls().await - before, env.worker.cpu() - cpu);
 
     assert!((1..=most_probes).contains(&probes), "{probes} calls within 6 s");
     unharmed(&latencies);
@@ -145,16 +145,16 @@ fn unharmed(latencies: &[Duration]) {
 }
 
 /// The first answer comes within 5 s, all of them come, and none of them is a failure.
-async fn all_cancelled(scene: &mut Scene, requests: &[String], mended: Instant) {
-    let first = scene.next(SOON).await;
+async fn all_cancelled(env: &mut TestEnv, requests: &[String], mended: Instant) {
+    let first = env.next(SOON).await;
     let wait = first.at - mended;
     assert!(wait < Duration::from_secs(5), "the first answer came after {wait:?}");
     assert_eq!(outcome(&first), "cancelled", "{}", first.data);
     for id in requests.iter().filter(|id| **id != first.id) {
-        let event = scene.event_of(id, SOON).await;
+        let event = env.event_of(id, SOON).await;
         assert_eq!(outcome(&event), "cancelled", "{}", event.data);
     }
-    assert_eq!(scene.dead().await, Some(0));
+    assert_eq!(env.dead().await, Some(0));
 }
 
 fn outcome(event: &Event) -> &str {

@@ -10,35 +10,35 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::broker_setup::Administered;
-use crate::scene::{PATIENCE, Scene, event_id};
 use crate::support::{Amqp, Process};
+use crate::test_env::{PATIENCE, TestEnv, event_id};
 
 /// From the deletion: the topology is looked at once a minute.
 const LIMIT: Duration = Duration::from_secs(70);
 
-async fn delete_queue(scene: &Scene, name: &str) {
-    let queue = scene.queue(name);
-    scene.amqp.channel().await.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+async fn delete_queue(env: &TestEnv, name: &str) {
+    let queue = env.queue(name);
+    env.amqp.channel().await.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
 }
 
-async fn delete_exchange(scene: &Scene, name: &str) {
-    let exchange = scene.queue(name);
-    scene.amqp.channel().await.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.unwrap();
+async fn delete_exchange(env: &TestEnv, name: &str) {
+    let exchange = env.queue(name);
+    env.amqp.channel().await.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.unwrap();
 }
 
 fn ids(script: &str, letter: char, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{script}-{letter}{number}")).collect()
 }
 
-async fn request_all(scene: &Scene, ids: &[String]) {
+async fn request_all(env: &TestEnv, ids: &[String]) {
     let borrowed: Vec<&str> = ids.iter().map(String::as_str).collect();
-    assert_eq!(scene.flood(&borrowed, 100).await.len(), ids.len());
+    assert_eq!(env.flood(&borrowed, 100).await.len(), ids.len());
 }
 
 /// Waits until each of these is answered, no later than this moment.
-async fn all_answered(scene: &Scene, ids: &[String], end: Instant) {
+async fn all_answered(env: &TestEnv, ids: &[String], end: Instant) {
     loop {
-        let events = scene.events(0, Duration::ZERO).await;
+        let events = env.events(0, Duration::ZERO).await;
         let answered: HashSet<&str> = events.iter().map(crate::event::Event::id).collect();
         let missing: Vec<&String> = ids.iter().filter(|id| !answered.contains(event_id(id).as_str())).collect();
         if missing.is_empty() {
@@ -46,15 +46,15 @@ async fn all_answered(scene: &Scene, ids: &[String], end: Instant) {
         }
         let (count, all) = (missing.len(), ids.len());
         assert!(Instant::now() < end, "{count} of {all} have no answer, such as {:?}", missing[0]);
-        scene.events(events.len() + 1, Duration::from_millis(500)).await;
+        env.events(events.len() + 1, Duration::from_millis(500)).await;
     }
 }
 
 /// Waits until so many calls are under way.
-async fn calls_become(scene: &Scene, count: u64) {
+async fn calls_become(env: &TestEnv, count: u64) {
     let end = Instant::now() + PATIENCE;
     loop {
-        let stats = scene.api.stats().await;
+        let stats = env.api.stats().await;
         let calls = stats["cancel_calls"].as_u64().unwrap() + stats["get_calls"].as_u64().unwrap();
         if calls >= count {
             return;
@@ -104,179 +104,179 @@ async fn is_told(worker: &Process, part: &str) {
 
 #[tokio::test]
 async fn what_is_in_hand_when_its_queue_is_deleted_is_answered() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     // Half a minute for a call that is not answered, and two seconds to finish what is in hand: it is put aside.
-    scene.set("api.call_timeout", "30s");
-    scene.set("worker.shutdown_grace", "2s");
-    scene.set("breaker.enabled", "false");
-    scene.set("worker.inline_wait", "1s");
-    let worker = scene.worker().await;
+    env.set("api.call_timeout", "30s");
+    env.set("worker.shutdown_grace", "2s");
+    env.set("breaker.enabled", "false");
+    env.set("worker.inline_wait", "1s");
+    let worker = env.worker().await;
     // In a call that is answered soon, in a wait, and in a call that is not answered.
     let (slow, held, hanging) = (ids("cancels", 'a', 8), ids("cancels-700ms", 'b', 8), ids("cancels", 'c', 8));
-    request_all(&scene, &held).await;
-    calls_become(&scene, 8).await;
-    scene.api.set_weather(&json!({ "latency": "800ms" })).await;
-    request_all(&scene, &slow).await;
-    calls_become(&scene, 16).await;
-    scene.api.set_weather(&json!({ "hang": true })).await;
-    request_all(&scene, &hanging).await;
-    calls_become(&scene, 24).await;
+    request_all(&env, &held).await;
+    calls_become(&env, 8).await;
+    env.api.set_weather(&json!({ "latency": "800ms" })).await;
+    request_all(&env, &slow).await;
+    calls_become(&env, 16).await;
+    env.api.set_weather(&json!({ "hang": true })).await;
+    request_all(&env, &hanging).await;
+    calls_become(&env, 24).await;
 
-    delete_queue(&scene, "requests").await;
+    delete_queue(&env, "requests").await;
     let deleted = Instant::now();
-    scene.api.set_weather(&json!({})).await;
+    env.api.set_weather(&json!({})).await;
 
     let all = [slow, held, hanging].concat();
-    all_answered(&scene, &all, deleted + Duration::from_secs(20)).await;
+    all_answered(&env, &all, deleted + Duration::from_secs(20)).await;
     println!("requests deleted: all were answered after {:.1?}", deleted.elapsed());
-    is_told(&worker, &format!("queue {:?}", scene.queue("requests"))).await;
-    scene.request("cancels-z").await;
-    assert_eq!(scene.event_for("cancels-z").await.outcome(), "cancelled");
+    is_told(&worker, &format!("queue {:?}", env.queue("requests"))).await;
+    env.request("cancels-z").await;
+    assert_eq!(env.event_for("cancels-z").await.outcome(), "cancelled");
 
     // The same with follow-ups.
     let parked = ids("cancels-3s", 'd', 24);
-    request_all(&scene, &parked).await;
-    let calls = scene.api.stats().await["get_calls"].as_u64().unwrap();
+    request_all(&env, &parked).await;
+    let calls = env.api.stats().await["get_calls"].as_u64().unwrap();
     sleep(Duration::from_millis(1500)).await;
-    scene.api.set_weather(&json!({ "latency": "1s" })).await;
-    let stats = scene.api.stats().await;
+    env.api.set_weather(&json!({ "latency": "1s" })).await;
+    let stats = env.api.stats().await;
     println!("get calls: {calls}, then {}", stats["get_calls"]);
-    calls_become(&scene, stats["cancel_calls"].as_u64().unwrap() + stats["get_calls"].as_u64().unwrap() + 12).await;
-    delete_queue(&scene, "followups").await;
+    calls_become(&env, stats["cancel_calls"].as_u64().unwrap() + stats["get_calls"].as_u64().unwrap() + 12).await;
+    delete_queue(&env, "followups").await;
     let deleted = Instant::now();
-    scene.api.set_weather(&json!({})).await;
-    all_answered(&scene, &parked, deleted + LIMIT).await;
+    env.api.set_weather(&json!({})).await;
+    all_answered(&env, &parked, deleted + LIMIT).await;
     println!("followups deleted: all were answered after {:.1?}", deleted.elapsed());
-    is_told(&worker, &format!("queue {:?}", scene.queue("followups"))).await;
+    is_told(&worker, &format!("queue {:?}", env.queue("followups"))).await;
     assert_eq!(lines_with(&worker, "the session is over"), 2);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_queue_that_is_published_to_is_made_anew_at_once() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.inline_wait", "0s");
-    scene.set("admin.listen", "127.0.0.1:0");
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("worker.inline_wait", "0s");
+    env.set("admin.listen", "127.0.0.1:0");
+    let worker = env.worker().await;
     // So that the last look is long enough ago for another.
     sleep(Duration::from_secs(3)).await;
     for (queue, script, letter) in [("wait.1s", "cancels-300ms", 'w'), ("dead", "denied", 'd')] {
-        delete_queue(&scene, queue).await;
+        delete_queue(&env, queue).await;
         let deleted = Instant::now();
         let ids = ids(script, letter, 50);
-        request_all(&scene, &ids).await;
-        all_answered(&scene, &ids, deleted + Duration::from_secs(15)).await;
+        request_all(&env, &ids).await;
+        all_answered(&env, &ids, deleted + Duration::from_secs(15)).await;
         println!("{queue} deleted: all were answered after {:.1?}", deleted.elapsed());
-        is_told(&worker, &format!("queue {:?}", scene.queue(queue))).await;
+        is_told(&worker, &format!("queue {:?}", env.queue(queue))).await;
         is_ready(&worker, Duration::from_secs(5)).await;
         sleep(Duration::from_secs(3)).await;
     }
-    assert_eq!(scene.dead_letters(50).await.len(), 50);
+    assert_eq!(env.dead_letters(50).await.len(), 50);
 
     // Nobody consumes events here any more: a deleted queue ends its consumer.
-    delete_queue(&scene, "results").await;
+    delete_queue(&env, "results").await;
     let ids = ids("cancels", 'r', 50);
-    request_all(&scene, &ids).await;
-    let results = scene.queue("results");
+    request_all(&env, &ids).await;
+    let results = env.queue("results");
     is_told(&worker, &format!("queue {results:?}")).await;
     is_told(&worker, &format!("the binding of queue {results:?}")).await;
-    assert_eq!(scene.amqp.drain(&results, 50, PATIENCE).await.len(), 50);
+    assert_eq!(env.amqp.drain(&results, 50, PATIENCE).await.len(), 50);
     is_ready(&worker, Duration::from_secs(5)).await;
     assert_eq!(lines_with(&worker, "the session is over"), 0);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn an_exchange_that_is_published_to_costs_a_session_and_is_made_anew_by_the_next() {
     for exchange in ["events", "wait", "dead"] {
-        let mut scene = Scene::new().await;
-        scene.set("worker.inline_wait", "0s");
-        let worker = scene.worker().await;
+        let mut env = TestEnv::new().await;
+        env.set("worker.inline_wait", "0s");
+        let worker = env.worker().await;
         let (before, after) = (ids("cancels-2s", 'a', 30), ids("cancels-1s", 'b', 30));
-        request_all(&scene, &before).await;
-        delete_exchange(&scene, exchange).await;
+        request_all(&env, &before).await;
+        delete_exchange(&env, exchange).await;
         let deleted = Instant::now();
-        request_all(&scene, &after).await;
-        request_all(&scene, &ids("denied", 'x', 5)).await;
+        request_all(&env, &after).await;
+        request_all(&env, &ids("denied", 'x', 5)).await;
         let all = [before, after, ids("denied", 'x', 5)].concat();
-        all_answered(&scene, &all, deleted + LIMIT).await;
+        all_answered(&env, &all, deleted + LIMIT).await;
         println!("exchange {exchange} deleted: all were answered after {:.1?}", deleted.elapsed());
-        is_told(&worker, &format!("exchange {:?}", scene.queue(exchange))).await;
-        scene.end().await;
+        is_told(&worker, &format!("exchange {:?}", env.queue(exchange))).await;
+        env.end().await;
     }
 }
 
 #[tokio::test]
 async fn exchanges_that_nobody_publishes_to_here_are_made_anew_within_a_minute() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.inline_wait", "0s");
-    scene.set("admin.listen", "127.0.0.1:0");
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("worker.inline_wait", "0s");
+    env.set("admin.listen", "127.0.0.1:0");
+    let worker = env.worker().await;
     let parked = ids("cancels-3s", 'a', 200);
-    request_all(&scene, &parked).await;
-    delete_exchange(&scene, "followups").await;
-    delete_exchange(&scene, "requests").await;
+    request_all(&env, &parked).await;
+    delete_exchange(&env, "followups").await;
+    delete_exchange(&env, "requests").await;
     let deleted = Instant::now();
-    all_answered(&scene, &parked, deleted + LIMIT).await;
+    all_answered(&env, &parked, deleted + LIMIT).await;
     println!("exchange followups deleted: all were answered after {:.1?}", deleted.elapsed());
     for exchange in ["followups", "requests"] {
-        is_told(&worker, &format!("exchange {:?}", scene.queue(exchange))).await;
+        is_told(&worker, &format!("exchange {:?}", env.queue(exchange))).await;
     }
     assert_eq!(lines_with(&worker, "have been made anew"), 1, "one line for both");
-    scene.request("cancels-z").await;
-    assert_eq!(scene.event_for("cancels-z").await.outcome(), "cancelled");
+    env.request("cancels-z").await;
+    assert_eq!(env.event_for("cancels-z").await.outcome(), "cancelled");
     is_ready(&worker, Duration::from_secs(5)).await;
     assert_eq!(lines_with(&worker, "the session is over"), 0);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn what_is_missing_and_not_to_be_declared_makes_not_ready_until_somebody_creates_it() {
-    let mut scene = Scene::new().await;
-    scene.set("admin.listen", "127.0.0.1:0");
-    scene.set("worker.inline_wait", "0s");
-    let mut declaring = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("admin.listen", "127.0.0.1:0");
+    env.set("worker.inline_wait", "0s");
+    let mut declaring = env.worker().await;
     declaring.signal("TERM");
     assert!(declaring.wait().await.success());
-    scene.set("amqp.topology.declare", "false");
-    let worker = scene.worker().await;
+    env.set("amqp.topology.declare", "false");
+    let worker = env.worker().await;
     is_ready(&worker, Duration::from_secs(5)).await;
 
-    delete_queue(&scene, "wait.1s").await;
-    scene.request("cancels-1s-a").await;
-    let queue = format!("queue {:?} does not exist: create it", scene.queue("wait.1s"));
+    delete_queue(&env, "wait.1s").await;
+    env.request("cancels-1s-a").await;
+    let queue = format!("queue {:?} does not exist: create it", env.queue("wait.1s"));
     is_not_ready(&worker, &[&queue, "amqp.topology.declare = true"]).await;
     // Looked at several times meanwhile, and said once.
     sleep(Duration::from_secs(12)).await;
     assert_eq!(lines_with(&worker, "the topology is not as it has to be;"), 1);
 
-    scene.set("amqp.topology.declare", "true");
-    let mut declaring = scene.worker().await;
+    env.set("amqp.topology.declare", "true");
+    let mut declaring = env.worker().await;
     declaring.signal("TERM");
     assert!(declaring.wait().await.success());
-    assert_eq!(scene.event_for("cancels-1s-a").await.outcome(), "cancelled");
+    assert_eq!(env.event_for("cancels-1s-a").await.outcome(), "cancelled");
     is_ready(&worker, Duration::from_secs(15)).await;
     assert_eq!(lines_with(&worker, "the topology is as it has to be again"), 1);
     assert_eq!(lines_with(&worker, "the session is over"), 0);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn what_may_not_be_declared_makes_not_ready_and_disturbs_nothing_else() {
     let (vhost, uri) = Administered::vhost();
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let amqp = Amqp::connect(&uri).await;
-    scene.set("amqp.uri", &uri);
-    scene.set("admin.listen", "127.0.0.1:0");
-    let worker = scene.starting_worker();
+    env.set("amqp.uri", &uri);
+    env.set("admin.listen", "127.0.0.1:0");
+    let worker = env.starting_worker();
     worker.line_with("\"consuming\"", PATIENCE).await;
     Administered::ctl(["set_permissions", "-p", &vhost, &vhost, "", ".*", ".*"]);
-    let (dead, wait) = (scene.queue("dead"), scene.queue("wait.5m"));
+    let (dead, wait) = (env.queue("dead"), env.queue("wait.5m"));
     // Its answer is kept in the queue that is missing.
-    let request = |id| crate::scene::request(id, json!({})).to_string();
+    let request = |id| crate::test_env::request(id, json!({})).to_string();
     let publish = async |id| {
-        let (exchange, body) = (scene.queue("requests"), request(id));
-        amqp.publish(&exchange, "cancel", body.as_bytes(), crate::scene::properties()).await;
+        let (exchange, body) = (env.queue("requests"), request(id));
+        amqp.publish(&exchange, "cancel", body.as_bytes(), crate::test_env::properties()).await;
     };
     Administered::ctl(["delete_queue", "-p", &vhost, &dead]);
     publish("denied-a").await;
@@ -308,10 +308,10 @@ async fn what_may_not_be_declared_makes_not_ready_and_disturbs_nothing_else() {
 async fn wait_queues_that_a_policy_deletes_when_nobody_uses_them_are_there_when_they_are_needed() {
     let (vhost, uri) = Administered::vhost();
     let amqp = Amqp::connect(&uri).await;
-    let mut scene = Scene::new().await;
-    scene.set("amqp.uri", &uri);
-    scene.set("worker.inline_wait", "0s");
-    let worker = scene.starting_worker();
+    let mut env = TestEnv::new().await;
+    env.set("amqp.uri", &uri);
+    env.set("worker.inline_wait", "0s");
+    let worker = env.starting_worker();
     worker.line_with("\"consuming\"", PATIENCE).await;
     Administered::ctl([
         "set_policy",
@@ -324,17 +324,17 @@ async fn wait_queues_that_a_policy_deletes_when_nobody_uses_them_are_there_when_
         "queues",
     ]);
     let end = Instant::now() + PATIENCE;
-    while amqp.queue_depth(&scene.queue("wait.1s")).await.is_some() {
+    while amqp.queue_depth(&env.queue("wait.1s")).await.is_some() {
         assert!(Instant::now() < end, "the queue has not expired");
         sleep(Duration::from_secs(1)).await;
     }
     for number in 0..20 {
-        let request = crate::scene::request(&format!("cancels-500ms-p{number}"), json!({}));
+        let request = crate::test_env::request(&format!("cancels-500ms-p{number}"), json!({}));
         let body = request.to_string();
-        amqp.publish(&scene.queue("requests"), "cancel", body.as_bytes(), crate::scene::properties()).await;
+        amqp.publish(&env.queue("requests"), "cancel", body.as_bytes(), crate::test_env::properties()).await;
     }
-    let events = amqp.drain(&scene.queue("results"), 20, PATIENCE).await;
+    let events = amqp.drain(&env.queue("results"), 20, PATIENCE).await;
     assert_eq!(events.len(), 20);
-    is_told(&worker, &format!("queue {:?}", scene.queue("wait.1s"))).await;
+    is_told(&worker, &format!("queue {:?}", env.queue("wait.1s"))).await;
     Administered::ctl(["delete_vhost", &vhost]);
 }

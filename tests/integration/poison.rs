@@ -4,28 +4,28 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::scene::{Scene, event_id, request};
 use crate::support::Process;
+use crate::test_env::{TestEnv, event_id, request};
 use crate::wire::{LARGEST_HEADERS, Raw, Wire, long, nested, property, short};
 
 #[tokio::test]
 async fn headers_that_are_nested_as_deep_as_a_frame_allows_crash_nobody() {
-    let mut scene = Scene::new().await;
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let worker = env.worker().await;
     // Arrays in arrays, tables in tables: 26,000 and 21,000 levels. Each is read, and what can be used is answered.
     for (id, kind) in [("cancels-arrays", b'A'), ("cancels-tables", b'F')] {
-        publish(&scene, bomb(kind, request(id, json!({})).to_string())).await;
-        assert_eq!(scene.event_for(id).await.outcome(), "cancelled");
+        publish(&env, bomb(kind, request(id, json!({})).to_string())).await;
+        assert_eq!(env.event_for(id).await.outcome(), "cancelled");
     }
     // What cannot be used is written again, with all its headers, or as many as fit beside ours.
     for (dead, kind) in [(1, b'A'), (2, b'F')] {
-        publish(&scene, bomb(kind, "{}".to_owned())).await;
-        scene.depth_becomes("dead", dead).await;
+        publish(&env, bomb(kind, "{}".to_owned())).await;
+        env.depth_becomes("dead", dead).await;
     }
-    scene.request("cancels-after").await;
-    assert_eq!(scene.event_for("cancels-after").await.outcome(), "cancelled");
+    env.request("cancels-after").await;
+    assert_eq!(env.event_for("cancels-after").await.outcome(), "cancelled");
     assert_eq!(lines_with(&worker, "\"consuming\""), 1, "no session was lost");
-    scene.end().await;
+    env.end().await;
 }
 
 fn bomb(kind: u8, body: String) -> Raw {
@@ -34,25 +34,25 @@ fn bomb(kind: u8, body: String) -> Raw {
 
 #[tokio::test]
 async fn a_message_that_ends_every_session_takes_none_of_a_thousand_others_with_it() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let ids = thousand();
-    fill(&mut scene, &ids, 1).await;
-    let worker = scene.worker().await;
-    all_but_the_poison_are_answered(&scene, &ids, 1).await;
+    fill(&mut env, &ids, 1).await;
+    let worker = env.worker().await;
+    all_but_the_poison_are_answered(&env, &ids, 1).await;
     // Each delivery up to the limit cost a session.
     assert!(lines_with(&worker, SESSION_LOST) > 20);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn nor_do_three_of_them_that_go_back_and_forth_between_two_workers() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let ids = thousand();
-    fill(&mut scene, &ids, 3).await;
-    let workers = [scene.worker().await, scene.worker().await];
-    all_but_the_poison_are_answered(&scene, &ids, 3).await;
+    fill(&mut env, &ids, 3).await;
+    let workers = [env.worker().await, env.worker().await];
+    all_but_the_poison_are_answered(&env, &ids, 3).await;
     assert!(workers.iter().all(|worker| lines_with(worker, SESSION_LOST) > 0));
-    scene.end().await;
+    env.end().await;
 }
 
 const SESSION_LOST: &str = "the session is over";
@@ -67,31 +67,31 @@ fn thousand() -> Vec<String> {
 }
 
 /// Fills the queue, from which nobody consumes yet: 500 requests, the poison, 500 requests.
-async fn fill(scene: &mut Scene, ids: &[String], poisons: usize) {
-    scene.set("amqp.reconnect_initial", "50ms");
-    scene.set("amqp.reconnect_max", "100ms");
-    let mut declares = scene.worker().await;
+async fn fill(env: &mut TestEnv, ids: &[String], poisons: usize) {
+    env.set("amqp.reconnect_initial", "50ms");
+    env.set("amqp.reconnect_max", "100ms");
+    let mut declares = env.worker().await;
     declares.signal("TERM");
     declares.wait().await;
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let (before, after) = ids.split_at(ids.len() / 2);
-    assert_eq!(scene.flood(before, 100).await.len(), before.len());
+    assert_eq!(env.flood(before, 100).await.len(), before.len());
     for number in 0..poisons {
-        publish(scene, Raw::new(&[(property::MESSAGE_ID, short(NOT_UTF8))], format!("poison {number}"))).await;
+        publish(env, Raw::new(&[(property::MESSAGE_ID, short(NOT_UTF8))], format!("poison {number}"))).await;
     }
-    assert_eq!(scene.flood(after, 100).await.len(), after.len());
+    assert_eq!(env.flood(after, 100).await.len(), after.len());
 }
 
-async fn all_but_the_poison_are_answered(scene: &Scene, ids: &[String], poisons: usize) {
+async fn all_but_the_poison_are_answered(env: &TestEnv, ids: &[String], poisons: usize) {
     let wanted: BTreeSet<_> = ids.iter().map(|id| (event_id(id), expected(id).to_owned())).collect();
-    let answers = scene.answers(wanted.len()).await;
+    let answers = env.answers(wanted.len()).await;
     // What else was taken along is known only when the poison has reached its limit.
-    scene.depth_becomes("dead", u32::try_from(poisons).unwrap()).await;
+    env.depth_becomes("dead", u32::try_from(poisons).unwrap()).await;
     assert_eq!(answers, wanted);
     for queue in ["requests", "followups"] {
-        scene.depth_becomes(queue, 0).await;
+        env.depth_becomes(queue, 0).await;
     }
-    let dead = take_raw(scene, "dead").await;
+    let dead = take_raw(env, "dead").await;
     let bodies: BTreeSet<String> = dead.iter().map(|letter| String::from_utf8(letter.body.clone()).unwrap()).collect();
     assert_eq!(bodies, (0..poisons).map(|number| format!("poison {number}")).collect());
     assert!(dead.iter().all(|letter| letter.has(&short(NOT_UTF8))), "as they were published: {dead:?}");
@@ -106,15 +106,15 @@ fn expected(id: &str) -> &str {
 }
 
 /// Publishes a message as it is, as a request.
-async fn publish(scene: &Scene, message: Raw) {
-    let exchange = scene.queue("requests");
+async fn publish(env: &TestEnv, message: Raw) {
+    let exchange = env.queue("requests");
     let publishing = move || Wire::open().publish(exchange.as_bytes(), b"cancel", &message);
     tokio::task::spawn_blocking(publishing).await.unwrap().unwrap();
 }
 
 /// Takes all messages of one of the worker's queues, as they are.
-pub async fn take_raw(scene: &Scene, queue: &str) -> Vec<Raw> {
-    let queue = scene.queue(queue);
+pub async fn take_raw(env: &TestEnv, queue: &str) -> Vec<Raw> {
+    let queue = env.queue(queue);
     let taking = move || {
         let mut wire = Wire::open();
         std::iter::from_fn(|| wire.get(&queue)).collect()

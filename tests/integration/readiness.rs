@@ -7,8 +7,8 @@ use lapin::types::FieldTable;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::scene::{PATIENCE, Scene};
 use crate::support::{AmqpProxy, Broker, Process, get};
+use crate::test_env::{PATIENCE, TestEnv};
 
 /// From the mend of whatever was wrong.
 const SOON: Duration = Duration::from_secs(5);
@@ -30,13 +30,13 @@ async fn becomes(worker: &Process, reasons: &[&str], within: Duration) {
 
 #[tokio::test]
 async fn a_worker_is_ready_while_it_has_a_session_and_is_not_started_anew_for_having_none() {
-    let mut scene = Scene::new().await;
+    let mut env = TestEnv::new().await;
     let mut proxy = AmqpProxy::start(Broker::shared().uri()).await;
     proxy.cut().await;
     for (setting, value) in [("amqp.uri", proxy.uri().as_str()), ("admin.listen", "127.0.0.1:0")] {
-        scene.set(setting, value);
+        env.set(setting, value);
     }
-    let mut worker = scene.starting_worker();
+    let mut worker = env.starting_worker();
     becomes(&worker, &["no session with the broker: "], PATIENCE).await;
     let line = worker.line_with("answering probes", PATIENCE).await;
     let address = line.split(r#""address":""#).nth(1).unwrap().split('"').next().unwrap();
@@ -51,23 +51,23 @@ async fn a_worker_is_ready_while_it_has_a_session_and_is_not_started_anew_for_ha
     becomes(&worker, &[], SOON).await;
 
     // While it finishes what is in flight it takes nothing more.
-    scene.set("amqp.uri", Broker::shared().uri());
-    scene.request("hangs-a").await;
-    while scene.api.calls("hangs-a").await["cancel_calls"] != 1 {
+    env.set("amqp.uri", Broker::shared().uri());
+    env.request("hangs-a").await;
+    while env.api.calls("hangs-a").await["cancel_calls"] != 1 {
         sleep(Duration::from_millis(20)).await;
     }
     worker.signal("TERM");
     becomes(&worker, &["stopping"], SOON).await;
     worker.kill9().await;
-    scene.amqp.purge(&scene.queue("requests")).await;
-    scene.end().await;
+    env.amqp.purge(&env.queue("requests")).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn connections_that_ask_nothing_keep_no_probe_from_its_answer_for_long() {
-    let mut scene = Scene::new().await;
-    scene.set("admin.listen", "127.0.0.1:0");
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("admin.listen", "127.0.0.1:0");
+    let worker = env.worker().await;
     becomes(&worker, &[], SOON).await;
     let line = worker.line_with("answering probes", PATIENCE).await;
     let address = line.split(r#""address":""#).nth(1).unwrap().split('"').next().unwrap();
@@ -82,34 +82,34 @@ async fn connections_that_ask_nothing_keep_no_probe_from_its_answer_for_long() {
     // Each of them lasts for 2 s, 64 at once.
     becomes(&worker, &[], 2 * SOON).await;
     drop(idle);
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_worker_whose_events_nobody_takes_is_not_ready_and_says_which() {
-    let mut scene = Scene::new().await;
-    scene.set("admin.listen", "127.0.0.1:0");
-    scene.set("amqp.topology.results", "false");
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("admin.listen", "127.0.0.1:0");
+    env.set("amqp.topology.results", "false");
+    let worker = env.worker().await;
     becomes(&worker, &[], SOON).await;
-    scene.request("cancels-a").await;
-    scene.request("cancels-b").await;
-    let exchange = scene.queue("events");
+    env.request("cancels-a").await;
+    env.request("cancels-b").await;
+    let exchange = env.queue("events");
     becomes(&worker, &[exchange.as_str()], PATIENCE).await;
     let (_, reasons) = worker.readyz().await;
     assert!(reasons[0].starts_with("the broker does not take what the worker publishes ("), "{reasons:?}");
 
-    let queue = scene.queue("results");
-    scene.amqp.declare_queue(&queue).await;
-    let channel = scene.amqp.channel().await;
+    let queue = env.queue("results");
+    env.amqp.declare_queue(&queue).await;
+    let channel = env.amqp.channel().await;
     let options = QueueBindOptions::default();
     let key = "operation.#".into();
     channel.queue_bind(queue.into(), exchange.into(), key, options, FieldTable::default()).await.unwrap();
     becomes(&worker, &[], SOON).await;
-    scene.collect_events().await;
-    assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
-    assert_eq!(scene.event_for("cancels-b").await.outcome(), "cancelled");
+    env.collect_events().await;
+    assert_eq!(env.event_for("cancels-a").await.outcome(), "cancelled");
+    assert_eq!(env.event_for("cancels-b").await.outcome(), "cancelled");
     let told = worker.lines().iter().filter(|line| line.contains("\"ERROR\"")).count();
     assert_eq!(told, 1, "one line for what is wrong, however often it is tried");
-    scene.end().await;
+    env.end().await;
 }

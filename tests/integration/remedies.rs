@@ -13,8 +13,8 @@ use url::Url;
 
 use crate::broker_setup::{Administered, WORKER, amqp, soon};
 use crate::rust_source::rust_files;
-use crate::scene::{PATIENCE, Scene, operation, run_command};
 use crate::support::{Amqp, Broker, worker_command};
+use crate::test_env::{PATIENCE, TestEnv, operation, run_command};
 
 /// What the texts of the program propose, and where it is run.
 const COMMANDS: [(&str, &str); 9] = [
@@ -166,11 +166,11 @@ async fn an_exchange_that_differs_is_deleted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alarm_is_looked_at() {
     let node = tokio::task::block_in_place(Broker::private);
-    let mut scene = Scene::on(&node).await;
-    scene.set("admin.listen", "127.0.0.1:0");
-    let worker = scene.worker().await;
+    let mut env = TestEnv::on(&node).await;
+    env.set("admin.listen", "127.0.0.1:0");
+    let worker = env.worker().await;
     // The broker blocks a connection at its first publish under the alarm: at the event.
-    scene.request("cancels-4s-a").await;
+    env.request("cancels-4s-a").await;
     tokio::task::block_in_place(|| node.ctl(["set_vm_memory_high_watermark", "0.000001"]));
     let end = Instant::now() + PATIENCE;
     let reason = loop {
@@ -191,24 +191,24 @@ async fn the_commands_of_this_program_do_what_is_said_of_them() {
     let check = run_command(&["check"], &[], "").await;
     assert!(check.stdout.contains("amqp.prefetch = 256"), "{}", check.stdout);
 
-    let mut scene = Scene::new().await;
-    let before = run_command(&["check", "--online"], &scene.environment(), "").await;
+    let mut env = TestEnv::new().await;
+    let before = run_command(&["check", "--online"], &env.environment(), "").await;
     let line = before.stdout.lines().find(|line| line.contains("is not there yet")).unwrap();
     assert_eq!(commands(line), ["cancel-worker run"]);
-    let worker = scene.worker().await;
-    let after = run_command(&["check", "--online"], &scene.environment(), "").await;
+    let worker = env.worker().await;
+    let after = run_command(&["check", "--online"], &env.environment(), "").await;
     assert!(!after.stdout.contains("is not there yet"), "{}", after.stdout);
     drop(worker);
-    scene.end().await;
+    env.end().await;
 }
 
 /// As they stand there, but for the places of files, broker and API.
 #[tokio::test]
 async fn the_commands_in_readme_work_as_they_stand_there() {
-    let mut scene = Scene::new().await;
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let worker = env.worker().await;
     let folder = tempfile::tempdir().unwrap();
-    let (url, prefix) = (scene.api.url(), &scene.prefix);
+    let (url, prefix) = (env.api.url(), &env.prefix);
     let uri = Broker::shared().uri();
     let toml = format!(
         "[amqp]\nuri = \"{uri}\"\n[amqp.topology]\nprefix = \"{prefix}\"\n[api]\nendpoint = \"{url}\"\n[admin]\nlisten = \"\"\n"
@@ -227,7 +227,7 @@ async fn the_commands_in_readme_work_as_they_stand_there() {
         };
         let arguments = shlex::split(&arguments.replace("http://127.0.0.1:8086", url)).unwrap();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut command = worker_command(&arguments, &scene.environment());
+        let mut command = worker_command(&arguments, &env.environment());
         command.current_dir(folder.path()).kill_on_drop(true);
         if arguments[0] == "run" {
             // Until a signal.
@@ -242,5 +242,5 @@ async fn the_commands_in_readme_work_as_they_stand_there() {
     }
     assert_eq!(others, OTHER_LINES.map(|(line, _)| line));
     drop(worker);
-    scene.end().await;
+    env.end().await;
 }

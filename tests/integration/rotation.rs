@@ -12,8 +12,8 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::event::Event;
-use crate::scene::{PATIENCE, Scene, properties, request, run_command};
 use crate::support::{Broker, Process};
+use crate::test_env::{PATIENCE, TestEnv, properties, request, run_command};
 
 /// From the moment that broker and file agree to the next session.
 const BACK: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const BACK: Duration = Duration::from_secs(5);
 /// A worker that logs in as a user of its own, whose URI is in a file.
 struct Login {
     broker: Broker,
-    scene: Scene,
+    env: TestEnv,
     _folder: TempDir,
     file: PathBuf,
 }
@@ -31,12 +31,12 @@ impl Login {
         let broker = block_in_place(Broker::private);
         broker.ctl(["add_user", "worker", password]);
         broker.ctl(["set_permissions", "-p", "/", "worker", ".*", ".*", ".*"]);
-        let mut scene = Scene::on(&broker).await;
+        let mut env = TestEnv::on(&broker).await;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("uri");
-        scene.set("amqp.uri_file", file.to_str().unwrap());
-        scene.set("admin.listen", "127.0.0.1:0");
-        let login = Self { broker, scene, _folder: folder, file };
+        env.set("amqp.uri_file", file.to_str().unwrap());
+        env.set("admin.listen", "127.0.0.1:0");
+        let login = Self { broker, env, _folder: folder, file };
         login.write(password);
         login
     }
@@ -76,7 +76,7 @@ async fn lines_become(worker: &Process, text: &str, expected: usize, limit: Dura
 async fn a_password_is_rotated_under_load_without_a_loss_or_a_restart() {
     const PASSWORDS: [&str; 3] = ["0ne-pAssw0rd", "tw0-pAssw0rds", "thr33-pAssw0rds"];
     let mut login = Login::new(PASSWORDS[0]).await;
-    let mut worker = login.scene.worker().await;
+    let mut worker = login.env.worker().await;
     let ids: Vec<String> = (0..3000).map(|n| format!("cancels-50ms-{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
 
@@ -109,7 +109,7 @@ async fn a_password_is_rotated_under_load_without_a_loss_or_a_restart() {
         let mut confirmed = Vec::new();
         // So that requests come before, while and after passwords change.
         for some in ids.chunks(100) {
-            confirmed.extend(login.scene.flood(some, 100).await);
+            confirmed.extend(login.env.flood(some, 100).await);
             sleep(Duration::from_millis(250)).await;
         }
         confirmed
@@ -117,7 +117,7 @@ async fn a_password_is_rotated_under_load_without_a_loss_or_a_restart() {
     let (confirmed, ()) = tokio::join!(flooding, rotating);
 
     assert_eq!(confirmed.len(), ids.len());
-    let answers = login.scene.answers(confirmed.len()).await;
+    let answers = login.env.answers(confirmed.len()).await;
     assert_eq!(answers.len(), confirmed.len(), "events");
     assert!(answers.iter().all(|(_, outcome)| outcome == "cancelled"));
     worker.signal("TERM");
@@ -131,7 +131,7 @@ async fn a_password_is_rotated_under_load_without_a_loss_or_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_away_or_broken_for_a_while_is_told_of_once_and_what_it_held_is_used() {
     let mut login = Login::new("0ne-pAssw0rd").await;
-    let mut worker = login.scene.worker().await;
+    let mut worker = login.env.worker().await;
     std::fs::remove_file(&login.file).unwrap();
     for sessions in [2, 3] {
         login.close_connections();
@@ -148,30 +148,30 @@ async fn a_file_that_is_away_or_broken_for_a_while_is_told_of_once_and_what_it_h
     login.close_connections();
     lines_become(&worker, "\"consuming\"", 5, PATIENCE).await;
     assert_eq!(count(&worker, "can be used again"), 1);
-    login.scene.request("cancels-a").await;
-    assert_eq!(login.scene.event_for("cancels-a").await.outcome(), "cancelled");
+    login.env.request("cancels-a").await;
+    assert_eq!(login.env.event_for("cancels-a").await.outcome(), "cancelled");
     worker.signal("TERM");
     assert_eq!(worker.wait().await.code(), Some(0));
     assert_eq!(count(&worker, "0ne-pAssw0rd"), 0);
 
     // At the start there is nothing to go on with.
     std::fs::remove_file(&login.file).unwrap();
-    let ended = run_command(&["run"], &login.scene.environment(), "").await;
+    let ended = run_command(&["run"], &login.env.environment(), "").await;
     assert_eq!(ended.code, 78, "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reply_is_sent_with_the_new_password_while_the_session_lives_on_with_the_old_one() {
     let mut login = Login::new("0ne-pAssw0rd").await;
-    let worker = login.scene.worker().await;
+    let worker = login.env.worker().await;
     login.change_at_broker("tw0-pAssw0rds");
     login.write("tw0-pAssw0rds");
-    let channel = login.scene.amqp.channel().await;
+    let channel = login.env.amqp.channel().await;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let direct = "amq.rabbitmq.reply-to";
     let mut replies = channel.basic_consume(direct.into(), "".into(), options, FieldTable::default()).await.unwrap();
     let body = request("cancels-a", json!({})).to_string();
-    let (exchange, options) = (login.scene.queue("requests").into(), BasicPublishOptions::default());
+    let (exchange, options) = (login.env.queue("requests").into(), BasicPublishOptions::default());
     let properties = properties().with_reply_to(direct.into());
     let sent = channel.basic_publish(exchange, "cancel".into(), options, body.as_bytes(), properties).await;
     sent.unwrap().await.unwrap();

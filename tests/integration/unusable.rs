@@ -7,8 +7,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
 use crate::event::header;
-use crate::scene::{PATIENCE, Scene, operation, properties, request};
 use crate::support::persistent;
+use crate::test_env::{PATIENCE, TestEnv, operation, properties, request};
 
 /// Of the form of a name, as sentences give it.
 const FORM: &str =
@@ -190,31 +190,30 @@ fn numbered(properties: BasicProperties, number: usize) -> BasicProperties {
 
 #[tokio::test]
 async fn every_unusable_message_is_kept_with_its_reason_and_answered_where_its_identity_can_be_read() {
-    let mut scene = Scene::new().await;
-    let worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let worker = env.worker().await;
     let cases: Vec<Case> =
         [bodies_that_are_no_json_object(), wrong_fields(), wrong_cloud_events()].into_iter().flatten().collect();
     let mut good = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        scene.publish(&case.body, numbered(case.properties.clone(), number)).await;
+        env.publish(&case.body, numbered(case.properties.clone(), number)).await;
         for copy in ["a", "b", "c"] {
             good.push(format!("cancels-{copy}{number}"));
-            scene.request(&good[good.len() - 1]).await;
+            env.request(&good[good.len() - 1]).await;
         }
     }
     // Unknown fields are none of the worker's business, whatever they are.
     let deep = nested("[", "]", 10_000);
     let name = operation("cancels-deep");
-    scene
-        .publish(format!(r#"{{"name":"{name}","request_id":"cancels-deep","x":{deep}}}"#).as_bytes(), properties())
+    env.publish(format!(r#"{{"name":"{name}","request_id":"cancels-deep","x":{deep}}}"#).as_bytes(), properties())
         .await;
     good.push("cancels-deep".to_owned());
     assert!(good.len() >= 100);
 
     for id in &good {
-        assert_eq!(scene.event_for(id).await.verdict(), "cancelled", "{id}");
+        assert_eq!(env.event_for(id).await.verdict(), "cancelled", "{id}");
     }
-    let letters = scene.dead_letters(u16::try_from(cases.len()).unwrap()).await;
+    let letters = env.dead_letters(u16::try_from(cases.len()).unwrap()).await;
     let by_number: HashMap<usize, _> =
         letters.iter().map(|letter| (header(&letter.properties, "case").unwrap().parse().unwrap(), letter)).collect();
     let mut problems = Vec::new();
@@ -237,20 +236,20 @@ async fn every_unusable_message_is_kept_with_its_reason_and_answered_where_its_i
     let answered = cases.iter().filter_map(|case| Some((case, case.identity.as_deref()?)));
     let mut events = good.len();
     for (case, identity) in answered {
-        let event = scene.event_for(identity).await;
+        let event = env.event_for(identity).await;
         assert_eq!(event.verdict(), "failed: unusable_request");
         assert_eq!(event.data()["error"]["message"], case.detail.as_str());
         assert_eq!(event.attempts(), (0, 0));
         assert!(event.correlation_id().starts_with("c-"));
         events += 1;
     }
-    assert_eq!(scene.events(events, PATIENCE).await.len(), events, "no event but for these");
-    assert_eq!(scene.api.calls("never-called").await["cancel_calls"], 0);
+    assert_eq!(env.events(events, PATIENCE).await.len(), events, "no event but for these");
+    assert_eq!(env.api.calls("never-called").await["cancel_calls"], 0);
     assert_eq!(worker.lines().iter().filter(|line| line.contains("\"consuming\"")).count(), 1, "it went on");
     for queue in ["requests", "followups", "dead"] {
-        scene.depth_becomes(queue, 0).await;
+        env.depth_becomes(queue, 0).await;
     }
-    scene.end().await;
+    env.end().await;
 }
 
 /// The properties without the headers that the worker adds.
@@ -266,30 +265,30 @@ fn without_ours(properties: &BasicProperties) -> BasicProperties {
 
 #[tokio::test]
 async fn a_follow_up_that_cannot_be_read_is_kept_with_its_reason_and_answered_where_its_identity_can_be_read() {
-    let mut scene = Scene::new().await;
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let _worker = env.worker().await;
     for (body, detail) in [
         (r#"{"v":2,"request":{},"progress":{}}"#, "`v` must be 1, the only version that this worker knows, but is 2"),
         ("{}", "the follow-up has no `v`"),
         ("hello", "the body is not JSON: expected value at line 1 column 1"),
     ] {
-        let exchange = scene.queue("followups");
-        scene.amqp.publish(&exchange, "followup", body.as_bytes(), persistent()).await;
-        let letters = scene.dead_letters(1).await;
+        let exchange = env.queue("followups");
+        env.amqp.publish(&exchange, "followup", body.as_bytes(), persistent()).await;
+        let letters = env.dead_letters(1).await;
         let told = |name: &str| header(&letters[0].properties, name).unwrap();
         assert_eq!(letters[0].data, body.as_bytes());
         assert_eq!(told("cancel-worker-reason"), "unreadable_follow_up");
         assert_eq!(told("cancel-worker-detail"), detail);
     }
     let newer = r#"{"v":2,"request":{"identity":"r-1","name":"projects/p/locations/global/operations/cancels-b","correlation_id":"c-1"},"progress":{"phase":"dreaming"}}"#;
-    scene.amqp.publish(&scene.queue("followups"), "followup", newer.as_bytes(), persistent()).await;
-    let event = scene.event_for("r-1").await;
+    env.amqp.publish(&env.queue("followups"), "followup", newer.as_bytes(), persistent()).await;
+    let event = env.event_for("r-1").await;
     assert_eq!((event.verdict().as_str(), event.correlation_id()), ("failed: unreadable_follow_up", "c-1"));
     assert!(event.data()["error"]["message"].as_str().unwrap().starts_with("`v` must be 1"));
     assert_eq!(event.data().get("attempts"), None, "nobody knows");
-    assert_eq!(scene.dead_letters(1).await[0].data, newer.as_bytes());
-    scene.request("cancels-a").await;
-    assert_eq!(scene.event_for("cancels-a").await.outcome(), "cancelled");
-    assert_eq!(scene.api.stats().await["cancel_calls"], 1);
-    scene.end().await;
+    assert_eq!(env.dead_letters(1).await[0].data, newer.as_bytes());
+    env.request("cancels-a").await;
+    assert_eq!(env.event_for("cancels-a").await.outcome(), "cancelled");
+    assert_eq!(env.api.stats().await["cancel_calls"], 1);
+    env.end().await;
 }

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use url::Url;
 
-use crate::scene::PATIENCE;
 use crate::support::Broker;
+use crate::test_env::PATIENCE;
 
 /// What a frame holds at most: of RabbitMQ's 131,072 bytes, all but its type, channel, length and end.
 pub const FRAME: usize = 131_072 - 8;

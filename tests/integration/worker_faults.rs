@@ -8,8 +8,8 @@ use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep};
 
 use crate::event::Event;
-use crate::scene::{PATIENCE, Scene, event_id};
 use crate::support::{AmqpProxy, Broker, Process};
+use crate::test_env::{PATIENCE, TestEnv, event_id};
 
 /// So many ids for the simulator, told apart by the letter.
 fn ids(script: &str, letter: char, count: usize) -> Vec<String> {
@@ -21,11 +21,11 @@ fn borrowed(ids: &[String]) -> Vec<&str> {
 }
 
 /// Waits until each of the requests has an answer, and returns how many events there are in all.
-async fn all_are_cancelled(scene: &Scene, requests: &[&str]) -> usize {
+async fn all_are_cancelled(env: &TestEnv, requests: &[&str]) -> usize {
     let end = Instant::now() + 3 * PATIENCE;
     let wanted: HashMap<String, &str> = requests.iter().map(|id| (event_id(id), *id)).collect();
     loop {
-        let events = scene.events(0, Duration::ZERO).await;
+        let events = env.events(0, Duration::ZERO).await;
         let answered: HashSet<&str> = events.iter().map(Event::id).collect();
         let missing: Vec<_> = wanted.iter().filter(|(event, _)| !answered.contains(event.as_str())).collect();
         if missing.is_empty() {
@@ -42,7 +42,7 @@ async fn all_are_cancelled(scene: &Scene, requests: &[&str]) -> usize {
         }
         let count = missing.len();
         assert!(Instant::now() < end, "{count} of {} are without an answer, such as {:?}", wanted.len(), missing[0]);
-        scene.events(events.len() + 1, Duration::from_secs(1)).await;
+        env.events(events.len() + 1, Duration::from_secs(1)).await;
     }
 }
 
@@ -52,40 +52,40 @@ fn count_lines(worker: &Process, text: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_stopped_under_load_ends_in_time_and_the_next_one_does_the_rest() {
-    let mut scene = Scene::new().await;
-    let mut first = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    let mut first = env.worker().await;
     let ids = ids("cancels-300ms", 'r', 2000);
     let requests = borrowed(&ids);
-    let (confirmed, _) = tokio::join!(scene.flood(&requests, 1000), scene.events(100, PATIENCE));
+    let (confirmed, _) = tokio::join!(env.flood(&requests, 1000), env.events(100, PATIENCE));
     assert_eq!(confirmed.len(), requests.len());
 
     let asked = Instant::now();
     first.signal("TERM");
     let status = first.wait().await;
     let took = asked.elapsed();
-    let answered = scene.events(0, PATIENCE).await.len();
+    let answered = env.events(0, PATIENCE).await.len();
     assert_eq!(status.code(), Some(0));
     // `worker.shutdown_grace`, and a moment for the rest.
     assert!(took < Duration::from_secs(15), "it took {took:?}");
     assert!((100..requests.len()).contains(&answered), "{answered} were answered by the first worker");
 
-    let _second = scene.worker().await;
-    let events = all_are_cancelled(&scene, &requests).await;
+    let _second = env.worker().await;
+    let events = all_are_cancelled(&env, &requests).await;
     println!("stopped after {answered} answers, in {took:.1?}");
     // What was acknowledged just before the channel's end the broker may forget: delivery is at least once.
     let repeated = events - requests.len();
     assert!(repeated <= 256, "{repeated} answers were given twice, more than were in flight");
-    scene.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_the_worker_at_once_and_the_request_is_still_there() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.shutdown_grace", "5m");
-    scene.set("api.call_timeout", "5m");
-    let mut worker = scene.worker().await;
-    scene.request("hangs-a").await;
-    while scene.api.calls("hangs-a").await["cancel_calls"] != 1 {
+    let mut env = TestEnv::new().await;
+    env.set("worker.shutdown_grace", "5m");
+    env.set("api.call_timeout", "5m");
+    let mut worker = env.worker().await;
+    env.request("hangs-a").await;
+    while env.api.calls("hangs-a").await["cancel_calls"] != 1 {
         sleep(Duration::from_millis(20)).await;
     }
     worker.signal("TERM");
@@ -96,19 +96,19 @@ async fn a_second_signal_ends_the_worker_at_once_and_the_request_is_still_there(
     let status = worker.wait().await;
     assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
     assert_eq!(status.code(), Some(143));
-    scene.depth_becomes("requests", 1).await;
-    scene.end().await;
+    env.depth_becomes("requests", 1).await;
+    env.end().await;
 }
 
 #[tokio::test]
 async fn a_worker_without_a_session_stops_at_once_whatever_it_waits_for() {
     for refused in [true, false] {
-        let mut scene = Scene::new().await;
+        let mut env = TestEnv::new().await;
         let mut proxy = AmqpProxy::start(Broker::shared().uri()).await;
         for (setting, value) in [("amqp.uri", proxy.uri().as_str()), ("amqp.heartbeat", "1s")] {
-            scene.set(setting, value);
+            env.set(setting, value);
         }
-        let mut worker = scene.worker().await;
+        let mut worker = env.worker().await;
         if refused {
             proxy.cut().await;
         } else {
@@ -123,37 +123,37 @@ async fn a_worker_without_a_session_stops_at_once_whatever_it_waits_for() {
         let status = worker.wait().await;
         assert!(asked.elapsed() < Duration::from_secs(2), "refused: {refused}; it took {:?}", asked.elapsed());
         assert_eq!(status.code(), Some(0));
-        scene.end().await;
+        env.end().await;
     }
 }
 
 #[tokio::test]
 async fn a_grace_that_is_over_gives_back_what_is_in_flight() {
-    let mut scene = Scene::new().await;
-    scene.set("worker.shutdown_grace", "1s");
-    let mut worker = scene.worker().await;
-    scene.request("hangs-a").await;
-    while scene.api.calls("hangs-a").await["cancel_calls"] != 1 {
+    let mut env = TestEnv::new().await;
+    env.set("worker.shutdown_grace", "1s");
+    let mut worker = env.worker().await;
+    env.request("hangs-a").await;
+    while env.api.calls("hangs-a").await["cancel_calls"] != 1 {
         sleep(Duration::from_millis(20)).await;
     }
     worker.signal("TERM");
     assert_eq!(worker.wait().await.code(), Some(0));
-    scene.depth_becomes("requests", 1).await;
-    scene.end().await;
+    env.depth_becomes("requests", 1).await;
+    env.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_to_the_broker_every_confirmed_request_is_answered() {
     let mut broker = tokio::task::block_in_place(Broker::private);
-    let mut scene = Scene::on(&broker).await;
-    let worker = scene.worker().await;
+    let mut env = TestEnv::on(&broker).await;
+    let worker = env.worker().await;
 
     let first = ids("cancels-300ms", 'a', 1500);
     let first = borrowed(&first);
-    let (mut confirmed, _) = tokio::join!(scene.flood(&first, 1000), scene.events(100, PATIENCE));
+    let (mut confirmed, _) = tokio::join!(env.flood(&first, 1000), env.events(100, PATIENCE));
     tokio::task::block_in_place(|| broker.ctl(["close_all_connections", "--vhost", "/", "a test"]));
-    scene.reconnect().await;
-    all_are_cancelled(&scene, &confirmed).await;
+    env.reconnect().await;
+    all_are_cancelled(&env, &confirmed).await;
     // All may have been answered before the next session has begun.
     let end = Instant::now() + PATIENCE;
     while count_lines(&worker, "\"consuming\"") < 2 && Instant::now() < end {
@@ -165,9 +165,9 @@ async fn whatever_happens_to_the_broker_every_confirmed_request_is_answered() {
     // More than can be published one by one before the broker is gone.
     let (second, third) = (ids("cancels-300ms", 'b', 20_000), ids("cancels", 'c', 100));
     let (second, third) = (borrowed(&second), borrowed(&third));
-    let so_far = scene.events(0, PATIENCE).await.len();
+    let so_far = env.events(0, PATIENCE).await.len();
     let killing = async {
-        scene.events(so_far + 100, PATIENCE).await;
+        env.events(so_far + 100, PATIENCE).await;
         tokio::task::spawn_blocking(move || {
             broker.kill9();
             broker
@@ -175,47 +175,47 @@ async fn whatever_happens_to_the_broker_every_confirmed_request_is_answered() {
         .await
         .unwrap()
     };
-    let (before, mut broker) = tokio::join!(scene.flood(&second, 1), killing);
+    let (before, mut broker) = tokio::join!(env.flood(&second, 1), killing);
     assert!(before.len() < second.len(), "the broker went down amidst the publishing");
     tokio::task::block_in_place(|| broker.restart());
-    scene.reconnect().await;
+    env.reconnect().await;
     println!("{} requests were confirmed before the kill", before.len());
     confirmed.extend(before);
-    confirmed.extend(scene.flood(&third, 1000).await);
-    let events = all_are_cancelled(&scene, &confirmed).await;
+    confirmed.extend(env.flood(&third, 1000).await);
+    let events = all_are_cancelled(&env, &confirmed).await;
     println!("{events} events for {} requests", confirmed.len());
     assert!(confirmed.len() >= first.len() + 100 + third.len());
 }
 
 #[tokio::test]
 async fn events_that_nobody_takes_keep_their_requests_until_somebody_does() {
-    let mut scene = Scene::on(Broker::observable()).await;
-    scene.set("amqp.topology.results", "false");
-    let worker = scene.worker().await;
+    let mut env = TestEnv::on(Broker::observable()).await;
+    env.set("amqp.topology.results", "false");
+    let worker = env.worker().await;
     let requests = ["cancels-a", "completes-a", "unimplemented-a", "denied-a", "cancels-300ms-a"];
     for id in requests {
-        scene.request(id).await;
+        env.request(id).await;
     }
     worker.line_with("no queue is bound to exchange", PATIENCE).await;
-    scene.census_becomes(&[("requests", (0, 5))]).await;
+    env.census_becomes(&[("requests", (0, 5))]).await;
     // Several attempts long.
     sleep(Duration::from_secs(3)).await;
-    scene.census_becomes(&[("requests", (0, 5))]).await;
+    env.census_becomes(&[("requests", (0, 5))]).await;
     assert_eq!(count_lines(&worker, "\"ERROR\""), 1, "{}", worker.lines().join("\n"));
 
-    let (queue, exchange) = (scene.queue("results"), scene.queue("events"));
-    scene.amqp.declare_queue(&queue).await;
-    let channel = scene.amqp.channel().await;
+    let (queue, exchange) = (env.queue("results"), env.queue("events"));
+    env.amqp.declare_queue(&queue).await;
+    let channel = env.amqp.channel().await;
     let options = QueueBindOptions::default();
     let table = FieldTable::default();
     channel.queue_bind(queue.into(), exchange.into(), "operation.#".into(), options, table).await.unwrap();
     let bound = Instant::now();
-    scene.collect_events().await;
-    assert_eq!(scene.events(requests.len(), PATIENCE).await.len(), requests.len());
+    env.collect_events().await;
+    assert_eq!(env.events(requests.len(), PATIENCE).await.len(), requests.len());
     // The longest interval between two attempts is 4 s.
     assert!(bound.elapsed() < Duration::from_secs(8), "it took {:?}", bound.elapsed());
-    assert_eq!(scene.event_for("denied-a").await.verdict(), "failed: permission_denied");
+    assert_eq!(env.event_for("denied-a").await.verdict(), "failed: permission_denied");
     worker.line_with("the broker takes everything again", PATIENCE).await;
-    scene.census_becomes(&[("dead", (1, 0))]).await;
-    scene.end().await;
+    env.census_becomes(&[("dead", (1, 0))]).await;
+    env.end().await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scene::{PATIENCE, Scene};
+use crate::test_env::{PATIENCE, TestEnv};
 
 /// The simulator's script, the verdict that it must lead to, and the calls (cancel, get) that it takes.
 const SCRIPTS: &[(&str, &str, (u64, u64))] = &[
@@ -83,15 +83,15 @@ const SLOW_SCRIPTS: &[(&str, &str, &str)] = &[
 
 #[tokio::test]
 async fn every_script_of_the_api_leads_to_its_one_truthful_answer() {
-    let mut scene = Scene::new().await;
-    scene.set("api.call_timeout", "2s");
-    scene.set("retry.conflict_retries", "1");
-    let _worker = scene.worker().await;
+    let mut env = TestEnv::new().await;
+    env.set("api.call_timeout", "2s");
+    env.set("retry.conflict_retries", "1");
+    let _worker = env.worker().await;
     for (script, ..) in SCRIPTS {
-        scene.request(script).await;
+        env.request(script).await;
     }
     for (script, timeout, _) in SLOW_SCRIPTS {
-        scene.request_with(script, json!({ "timeout": timeout })).await;
+        env.request_with(script, json!({ "timeout": timeout })).await;
     }
 
     let mut problems = Vec::new();
@@ -99,9 +99,9 @@ async fn every_script_of_the_api_leads_to_its_one_truthful_answer() {
     for (script, verdict, calls) in
         expected.chain(SLOW_SCRIPTS.iter().map(|(script, _, verdict)| (script, verdict, None)))
     {
-        let event = scene.event_for(script).await;
+        let event = env.event_for(script).await;
         let told = (event.verdict(), event.attempts());
-        let seen = scene.api.calls(script).await;
+        let seen = env.api.calls(script).await;
         if told.0 != *verdict || calls.is_some_and(|calls| calls != told.1) {
             problems.push(format!("{script}: expected {verdict} {calls:?}, got {}", event.data()));
         }
@@ -117,6 +117,6 @@ async fn every_script_of_the_api_leads_to_its_one_truthful_answer() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    assert_eq!(scene.events(0, PATIENCE).await.len(), SCRIPTS.len() + SLOW_SCRIPTS.len(), "one event each");
-    scene.end().await;
+    assert_eq!(env.events(0, PATIENCE).await.len(), SCRIPTS.len() + SLOW_SCRIPTS.len(), "one event each");
+    env.end().await;
 }

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 use cancel_worker::cancellation::{ErrorDetail, Failure, FailureKind, Operation, OperationStatus, Reply};
 use cancel_worker::message::OperationName;
 use cancel_worker::operations_api::Operations;
-use cancel_worker::retry::Key;
+use cancel_worker::pacing::Key;
 
-use crate::world::World;
+use crate::test_env::TestEnv;
 
 /// What an operation does by itself and when it is cancelled. Times are from its beginning, or from the cancel.
 #[derive(Clone, Copy, Debug)]
@@ -110,23 +110,23 @@ fn failure_after(kind: FailureKind, retry_after: Option<Duration>) -> Reply {
 
 /// The simulated API, as one worker sees it: the truth through bad weather.
 pub struct SimulatedApi {
-    pub world: World,
+    pub env: TestEnv,
     pub worker: usize,
 }
 
 impl SimulatedApi {
     async fn call(&self, what: &str, name: &OperationName, effect: impl FnOnce() -> Reply) -> Reply {
-        self.world.edge(self.worker, format!("{what} {name}")).await;
+        self.env.edge(self.worker, format!("{what} {name}")).await;
         let (before, hangs) = {
-            let mut state = self.world.state();
-            (state.strikes("no effect", 0.06), state.dice.u8(..4) == 0)
+            let mut state = self.env.state();
+            (state.strikes("no effect", 0.06), state.jitter.u8(..4) == 0)
         };
         if before {
             return self.bad_weather(hangs).await;
         }
         let reply = effect();
-        self.world.edge(self.worker, format!("{what} {name} has its effect: {}", shown(&reply))).await;
-        let after = self.world.state().strikes("answer lost after the effect", 0.06);
+        self.env.edge(self.worker, format!("{what} {name} has its effect: {}", shown(&reply))).await;
+        let after = self.env.state().strikes("answer lost after the effect", 0.06);
         if after { self.bad_weather(hangs).await } else { reply }
     }
 
@@ -134,12 +134,12 @@ impl SimulatedApi {
         if hangs {
             sleep(Duration::from_secs(10)).await;
         }
-        let kind = match self.world.state().dice.u8(..6) {
+        let kind = match self.env.state().jitter.u8(..6) {
             0 => FailureKind::RateLimited,
             1 => FailureKind::Unauthenticated,
             _ => FailureKind::Unavailable,
         };
-        let retry_after = self.world.state().dice.bool().then_some(Duration::from_secs(2));
+        let retry_after = self.env.state().jitter.bool().then_some(Duration::from_secs(2));
         failure_after(kind, retry_after)
     }
 }
@@ -155,7 +155,7 @@ fn shown(reply: &Reply) -> String {
 
 impl Operations for SimulatedApi {
     async fn cancel(&self, name: &OperationName) -> Reply {
-        let effect = || match self.world.state().operations.get_mut(name.as_str()) {
+        let effect = || match self.env.state().operations.get_mut(name.as_str()) {
             Some(operation) => operation.cancel(Instant::now()),
             None => failure(FailureKind::NotFound),
         };
@@ -163,7 +163,7 @@ impl Operations for SimulatedApi {
     }
 
     async fn get(&self, name: &OperationName) -> Reply {
-        let effect = || match self.world.state().operations.get(name.as_str()) {
+        let effect = || match self.env.state().operations.get(name.as_str()) {
             Some(operation) => operation.get(name, Instant::now()),
             None => failure(FailureKind::NotFound),
         };

@@ -7,18 +7,18 @@ use cancel_worker::broker::{BrokerError, PublishError, Role, Source, Target};
 use cancel_worker::message::{Envelope, Outgoing};
 use cancel_worker::worker::{Broker, Delivery, Publisher, Session};
 
-use crate::world::{Message, SessionState, World};
+use crate::test_env::{Message, SessionState, TestEnv};
 
 /// The simulated broker, as one worker sees it.
 pub struct SimulatedBroker {
-    pub world: World,
+    pub env: TestEnv,
     pub worker: usize,
 }
 
 /// One worker's session.
 #[derive(Clone)]
 pub struct SimulatedSession {
-    world: World,
+    env: TestEnv,
     worker: usize,
     id: u64,
     over: CancellationToken,
@@ -42,8 +42,8 @@ impl Broker for SimulatedBroker {
     type Session = SimulatedSession;
 
     async fn open(&self) -> Result<SimulatedSession, BrokerError> {
-        self.world.edge(self.worker, "open".to_owned()).await;
-        let mut state = self.world.state();
+        self.env.edge(self.worker, "open".to_owned()).await;
+        let mut state = self.env.state();
         if state.strikes("unreachable", 0.2) {
             return Err(BrokerError::Unreachable { address: "simulated".to_owned(), problem: "refused".to_owned() });
         }
@@ -58,13 +58,13 @@ impl Broker for SimulatedBroker {
             over: over.clone(),
         };
         state.sessions.insert(id, session);
-        Ok(SimulatedSession { world: self.world.clone(), worker: self.worker, id, over })
+        Ok(SimulatedSession { env: self.env.clone(), worker: self.worker, id, over })
     }
 }
 
 impl SimulatedSession {
     async fn edge(&self, what: &str) -> Result<(), BrokerError> {
-        self.world.edge(self.worker, format!("session {}: {what}", self.id)).await;
+        self.env.edge(self.worker, format!("session {}: {what}", self.id)).await;
         self.alive()
     }
 
@@ -74,7 +74,7 @@ impl SimulatedSession {
 
     /// Hands out the head of a queue.
     fn deliver(&self, source: Source) -> Result<Option<SimulatedDelivery>, BrokerError> {
-        let mut state = self.world.state();
+        let mut state = self.env.state();
         let Some(message) = state.queue(source).pop_front() else { return Ok(None) };
         let (tag, poison) = (state.id(), message.poison);
         state.note(format_args!(
@@ -91,7 +91,7 @@ impl SimulatedSession {
         if poison {
             state.end_session(self.id);
             drop(state);
-            self.world.tell();
+            self.env.tell();
             return Err(lost());
         }
         Ok(Some(SimulatedDelivery { session: self.clone(), tag, source, message }))
@@ -99,8 +99,8 @@ impl SimulatedSession {
 
     /// A queue may be gone, and its consumer with it.
     fn check_queues(&self) -> Result<(), BrokerError> {
-        let mut state = self.world.state();
-        let source = if state.dice.bool() { Source::Requests } else { Source::Followups };
+        let mut state = self.env.state();
+        let source = if state.jitter.bool() { Source::Requests } else { Source::Followups };
         state.delete_queue(source);
         if let Some((source, told)) = state.sessions.get_mut(&self.id).and_then(|session| session.cancelled.as_mut()) {
             *told = true;
@@ -110,7 +110,7 @@ impl SimulatedSession {
     }
 
     fn has_room(&self, source: Source) -> bool {
-        let state = self.world.state();
+        let state = self.env.state();
         let Some(session) = state.sessions.get(&self.id) else { return false };
         let taken = session.unacknowledged.values().filter(|(of, _)| *of == source).count();
         session.prefetch.is_some_and(|prefetch| taken < prefetch)
@@ -121,7 +121,7 @@ impl SimulatedSession {
         self.edge("publish").await.map_err(over)?;
         let route = || (format!("{target:?}"), String::new());
         {
-            let mut state = self.world.state();
+            let mut state = self.env.state();
             let refused = state.strikes("refused", 0.02);
             let unroutable = !refused && state.strikes("unroutable", 0.02);
             let (exchange, routing_key) = route();
@@ -142,19 +142,19 @@ impl SimulatedSession {
                 Target::Dead => state.dead.push(message),
             }
         }
-        self.world.tell();
+        self.env.tell();
         self.edge("stored").await.map_err(over)?;
         let (never, late) = {
-            let mut state = self.world.state();
-            (state.strikes("confirm lost", 0.01), state.strikes("confirm late", 0.02).then(|| state.dice.u64(..5000)))
+            let mut state = self.env.state();
+            (state.strikes("confirm lost", 0.01), state.strikes("confirm late", 0.02).then(|| state.jitter.u64(..5000)))
         };
         if never {
-            if let Some(session) = self.world.state().sessions.get_mut(&self.id) {
+            if let Some(session) = self.env.state().sessions.get_mut(&self.id) {
                 session.doomed = true;
             }
             sleep(Duration::from_secs(30)).await;
-            self.world.state().end_session(self.id);
-            self.world.tell();
+            self.env.state().end_session(self.id);
+            self.env.tell();
             return Err(over(BrokerError::ConfirmTimeout(Duration::from_secs(30))));
         }
         if let Some(late) = late {
@@ -175,7 +175,7 @@ impl Session for SimulatedSession {
 
     async fn consume(&mut self, prefetch: u16) -> Result<(), BrokerError> {
         self.edge("consume").await?;
-        if let Some(session) = self.world.state().sessions.get_mut(&self.id) {
+        if let Some(session) = self.env.state().sessions.get_mut(&self.id) {
             session.prefetch = Some(prefetch.into());
         }
         Ok(())
@@ -188,10 +188,10 @@ impl Session for SimulatedSession {
 
     async fn next(&mut self) -> Result<SimulatedDelivery, BrokerError> {
         loop {
-            let changed = self.world.changed();
+            let changed = self.env.changed();
             self.alive()?;
             self.check_queues()?;
-            let followups_first = self.world.state().dice.bool();
+            let followups_first = self.env.state().jitter.bool();
             let order = if followups_first { [1, 0] } else { [0, 1] };
             for source in order.map(|index| Source::ALL[index]) {
                 if self.has_room(source)
@@ -216,15 +216,15 @@ impl Session for SimulatedSession {
 
     async fn stop_consuming(&mut self) {
         let _ = self.edge("stop consuming").await;
-        if let Some(session) = self.world.state().sessions.get_mut(&self.id) {
+        if let Some(session) = self.env.state().sessions.get_mut(&self.id) {
             session.prefetch = None;
         }
     }
 
     async fn close(self) {
         let _ = self.edge("close").await;
-        self.world.state().close_session(self.id);
-        self.world.tell();
+        self.env.state().close_session(self.id);
+        self.env.tell();
     }
 }
 
@@ -255,7 +255,7 @@ impl Delivery for SimulatedDelivery {
         let Proof(()) = proof;
         self.session.edge("ack").await?;
         {
-            let mut state = self.session.world.state();
+            let mut state = self.session.env.state();
             if state.strikes("ack lost", 0.01) {
                 // Sent, as far as the worker knows.
                 state.end_session(self.session.id);
@@ -264,14 +264,14 @@ impl Delivery for SimulatedDelivery {
                 session.orphans.remove(&self.tag);
             }
         }
-        self.session.world.tell();
+        self.session.env.tell();
         let _ = self.session.edge("acked").await;
         Ok(())
     }
 
     async fn requeue(self) -> Result<(), BrokerError> {
         self.session.edge("requeue").await?;
-        let mut state = self.session.world.state();
+        let mut state = self.session.env.state();
         let held = state
             .sessions
             .get_mut(&self.session.id)
@@ -280,7 +280,7 @@ impl Delivery for SimulatedDelivery {
             state.give_back(source, message);
         }
         drop(state);
-        self.session.world.tell();
+        self.session.env.tell();
         Ok(())
     }
 }

@@ -6,11 +6,11 @@ use cancel_worker::message::{CancelRequest, Envelope, OperationName, ReceivedEve
 
 use crate::api::{Script, SimulatedOperation};
 use crate::scenario::Asked;
-use crate::world::{Message, State, World};
+use crate::test_env::{Message, State, TestEnv};
 
 /// What the promise says, of everything that came out.
-pub fn check(world: &World, asked: &[Asked]) {
-    let mut state = world.state();
+pub fn check(env: &TestEnv, asked: &[Asked]) {
+    let mut state = env.state();
     let mut problems = Vec::new();
     let events: Vec<ReceivedEvent> = state.events.iter().filter_map(|event| read(event, &mut problems)).collect();
     for request in asked {

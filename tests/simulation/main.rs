@@ -17,7 +17,7 @@ mod api;
 mod broker;
 mod checker;
 mod scenario;
-mod world;
+mod test_env;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -17,7 +17,7 @@ use cancel_worker::worker::{Clock, run_on};
 use crate::api::{Script, SimulatedApi, SimulatedOperation};
 use crate::broker::SimulatedBroker;
 use crate::checker;
-use crate::world::{Message, World};
+use crate::test_env::{Message, TestEnv};
 
 const START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
 /// All must be done by then, in simulated time: the longest deadline, 20 minutes, and some more.
@@ -64,43 +64,43 @@ pub fn run(seed: u64, print: bool) -> Report {
 }
 
 async fn simulate(seed: u64, print: bool) -> Report {
-    let mut dice = fastrand::Rng::with_seed(seed ^ 0x5eed);
-    let workers = dice.usize(1..=2);
-    let calm = dice.u8(..10) == 0;
-    let fault_time = Duration::from_secs(if calm { 0 } else { dice.u64(10..120) });
+    let mut jitter = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let workers = jitter.usize(1..=2);
+    let calm = jitter.u8(..10) == 0;
+    let fault_time = Duration::from_secs(if calm { 0 } else { jitter.u64(10..120) });
     // At 8 a good message meets, once in some 18,000 requests, 20 faults in a row, and the delivery limit takes it: nobody
     // can tell it from poison then.
-    let settings: &'static Settings = if dice.bool() { &NARROW } else { &WIDE };
-    let mut severity = [0.3, 1.0, 3.0, 5.0][dice.usize(..4)];
+    let settings: &'static Settings = if jitter.bool() { &NARROW } else { &WIDE };
+    let mut severity = [0.3, 1.0, 3.0, 5.0][jitter.usize(..4)];
     // A burst with several poisonous messages in it: those in flight beside them must not pay for it.
-    let poisonous = dice.u8(..8) == 0;
+    let poisonous = jitter.u8(..8) == 0;
     if poisonous {
         severity = 0.3;
     }
-    let world = World::new(seed, print, workers, fault_time, severity);
+    let env = TestEnv::new(seed, print, workers, fault_time, severity);
     let clock = Clock::Simulated { start: START, began: Instant::now() };
-    let count = if poisonous { dice.usize(12..=40) } else { dice.usize(1..=12) };
-    let asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut dice)).collect();
+    let count = if poisonous { jitter.usize(12..=40) } else { jitter.usize(1..=12) };
+    let asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut jitter)).collect();
 
     let pump = tokio::spawn({
-        let world = world.clone();
-        async move { world.pump().await }
+        let env = env.clone();
+        async move { env.pump().await }
     });
     let end = CancellationToken::new();
     let supervisors: Vec<_> = (0..workers)
-        .map(|worker| tokio::spawn(supervise(world.clone(), worker, clock, settings, dice.fork(), end.clone())))
+        .map(|worker| tokio::spawn(supervise(env.clone(), worker, clock, settings, jitter.fork(), end.clone())))
         .collect();
-    publish(&world, &asked, poisonous, &mut dice).await;
-    wait_until_drained(&world).await;
+    publish(&env, &asked, poisonous, &mut jitter).await;
+    wait_until_drained(&env).await;
     end.cancel();
     for supervisor in supervisors {
         if let Err(error) = supervisor.await {
-            world.state().violations.push(format!("a supervisor ended: {error}"));
+            env.state().violations.push(format!("a supervisor ended: {error}"));
         }
     }
     pump.abort();
-    checker::check(&world, &asked);
-    let state = world.state();
+    checker::check(&env, &asked);
+    let state = env.state();
     Report {
         violations: state.violations.clone(),
         trace_hash: state.trace_hash(),
@@ -111,58 +111,58 @@ async fn simulate(seed: u64, print: bool) -> Report {
     }
 }
 
-fn asked(number: usize, dice: &mut fastrand::Rng) -> Asked {
-    let mut seconds = |longest: u64| Duration::from_millis(dice.u64(0..longest * 1000));
+fn asked(number: usize, jitter: &mut fastrand::Rng) -> Asked {
+    let mut seconds = |longest: u64| Duration::from_millis(jitter.u64(0..longest * 1000));
     let (short, long, later) = (seconds(5), seconds(90), seconds(60));
-    let script = match dice.u8(..12) {
-        0..4 => Script::Cancels { after: if dice.bool() { short } else { long } },
+    let script = match jitter.u8(..12) {
+        0..4 => Script::Cancels { after: if jitter.bool() { short } else { long } },
         4 => Script::Completes { at: later },
         5 => Script::EndsWithItsOwnError { at: later },
         6 | 7 => Script::Races { at: later, after: long },
         8 => Script::Unimplemented,
         9 => Script::NotFound,
         10 => Script::Denied,
-        _ if dice.bool() => Script::NotCancellable,
+        _ if jitter.bool() => Script::NotCancellable,
         _ => Script::NeverDone,
     };
     Asked {
         id: format!("request-{number}"),
         name: format!("projects/p/locations/global/operations/o-{number}"),
         script,
-        hurried: dice.u8(..6) == 0,
+        hurried: jitter.u8(..6) == 0,
     }
 }
 
 /// As upstream does: over a while, now and then the same twice, and now and then something poisonous between them.
-async fn publish(world: &World, asked: &[Asked], poisonous: bool, dice: &mut fastrand::Rng) {
+async fn publish(env: &TestEnv, asked: &[Asked], poisonous: bool, jitter: &mut fastrand::Rng) {
     let (pause, poison) = if poisonous { (20, 3) } else { (4000, 100) };
     for request in asked {
-        sleep(Duration::from_millis(dice.u64(0..pause))).await;
+        sleep(Duration::from_millis(jitter.u64(0..pause))).await;
         let name = OperationName::parse(&request.name).expect("a name");
         let mut message = CancelRequest::new(name, Some(request.id.clone()));
-        message.timeout = request.hurried.then(|| Duration::from_secs(dice.u64(1..60)));
+        message.timeout = request.hurried.then(|| Duration::from_secs(jitter.u64(1..60)));
         let message: Message = message.to_message(START).into();
-        let mut state = world.state();
+        let mut state = env.state();
         let operation =
             SimulatedOperation { script: request.script, began: Instant::now(), cancelled: None, cancels: 0 };
         state.operations.insert(request.name.clone(), operation);
-        if dice.u8(..20) == 0 {
+        if jitter.u8(..20) == 0 {
             state.requests.push_back(message.clone());
         }
         state.requests.push_back(message);
-        if dice.u8(..poison) == 0 {
+        if jitter.u8(..poison) == 0 {
             state.requests.push_back(Message { message_id: "poison".to_owned(), poison: true, ..Message::default() });
         }
         drop(state);
-        world.tell();
+        env.tell();
     }
 }
 
-async fn wait_until_drained(world: &World) {
+async fn wait_until_drained(env: &TestEnv) {
     let limit = Instant::now() + LIMIT;
     loop {
         sleep(Duration::from_secs(1)).await;
-        let mut state = world.state();
+        let mut state = env.state();
         if Instant::now() > state.faults_until && state.is_drained() {
             return;
         }
@@ -182,25 +182,25 @@ async fn wait_until_drained(world: &World) {
 
 /// Runs a worker as systemd would: started again after every crash and every stop.
 async fn supervise(
-    world: World,
+    env: TestEnv,
     worker: usize,
     clock: Clock,
     settings: &'static Settings,
-    mut dice: fastrand::Rng,
+    mut jitter: fastrand::Rng,
     end: CancellationToken,
 ) {
     while !end.is_cancelled() {
         let crash = CancellationToken::new();
-        world.state().crashes[worker] = crash.clone();
+        env.state().crashes[worker] = crash.clone();
         let stop = CancellationToken::new();
-        let broker = SimulatedBroker { world: world.clone(), worker };
-        let api = SimulatedApi { world: world.clone(), worker };
+        let broker = SimulatedBroker { env: env.clone(), worker };
+        let api = SimulatedApi { env: env.clone(), worker };
         let name = format!("worker-{worker}");
         let running =
             AssertUnwindSafe(run_on(&broker, settings, api, &name, stop.clone(), Arc::default(), clock)).catch_unwind();
         // Now and then it is stopped in order, as by a rolling restart. Later not: a restart would mend what is stuck.
-        let restart_at = Instant::now() + Duration::from_millis(dice.u64(1000..120_000));
-        let restarts = restart_at < world.state().faults_until;
+        let restart_at = Instant::now() + Duration::from_millis(jitter.u64(1000..120_000));
+        let restarts = restart_at < env.state().faults_until;
         let restart = async {
             sleep_until(restart_at).await;
             if !restarts {
@@ -213,23 +213,23 @@ async fn supervise(
                 () = end.cancelled() => {}
                 () = restart => {}
             }
-            world.state().note(format_args!("worker {worker}: told to stop"));
+            env.state().note(format_args!("worker {worker}: told to stop"));
             stop.cancel();
             let limit = Instant::now() + STOP_LIMIT;
             sleep_until(limit).await;
         };
         tokio::select! {
             biased;
-            () = crash.cancelled() => world.state().note(format_args!("worker {worker}: crashed")),
+            () = crash.cancelled() => env.state().note(format_args!("worker {worker}: crashed")),
             ended = running => match ended {
-                Ok(Ok(())) if stop.is_cancelled() => world.state().note(format_args!("worker {worker}: stopped")),
-                Ok(ended) => world.state().violations.push(format!("worker {worker} ended untold: {ended:?}")),
-                Err(_) => world.state().violations.push(format!("worker {worker} panicked")),
+                Ok(Ok(())) if stop.is_cancelled() => env.state().note(format_args!("worker {worker}: stopped")),
+                Ok(ended) => env.state().violations.push(format!("worker {worker} ended untold: {ended:?}")),
+                Err(_) => env.state().violations.push(format!("worker {worker} panicked")),
             },
-            () = stopping => world.state().violations.push(format!("worker {worker} does not stop")),
+            () = stopping => env.state().violations.push(format!("worker {worker} does not stop")),
         }
-        world.state().end_sessions_of(worker);
-        world.tell();
-        sleep(Duration::from_millis(dice.u64(0..500))).await;
+        env.state().end_sessions_of(worker);
+        env.tell();
+        sleep(Duration::from_millis(jitter.u64(0..500))).await;
     }
 }

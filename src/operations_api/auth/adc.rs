@@ -7,7 +7,7 @@ use google_cloud_auth::credentials::{Credentials, external_account, impersonated
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::google::Trouble;
+use super::google::CredentialsError;
 use super::redact::Redactor;
 use crate::settings;
 
@@ -21,7 +21,7 @@ const METADATA_HOST: &str = "metadata.google.internal";
 const SERVERS: [&str; 3] = ["token_uri", "token_url", "service_account_impersonation_url"];
 
 /// What is asked for, and where credentials may be found.
-pub(super) struct Plan {
+pub(super) struct AdcConfig {
     /// `api.credentials.file`.
     file: Option<PathBuf>,
     scopes: Vec<String>,
@@ -45,7 +45,7 @@ enum Found {
 }
 
 /// Credentials of the library, and what there is to say of them.
-pub(super) struct Built {
+pub(super) struct BuiltCredentials {
     pub credentials: Credentials,
     /// For people: the principal, and where it was found.
     pub who: String,
@@ -54,7 +54,7 @@ pub(super) struct Built {
     pub redactor: Redactor,
 }
 
-impl Plan {
+impl AdcConfig {
     pub(super) fn new(settings: &settings::Credentials) -> Self {
         Self {
             file: settings.file.clone(),
@@ -66,16 +66,16 @@ impl Plan {
 
     /// Finds credentials in Google's order and builds them. Reads files; within a runtime, which gets the task that
     /// keeps the token fresh.
-    pub(super) fn build(&self) -> Result<Built, Trouble> {
+    pub(super) fn build(&self) -> Result<BuiltCredentials, CredentialsError> {
         match self.find() {
             Found::MetadataServer => self.metadata_server(),
             Found::File { path, named_by } => {
-                let text = std::fs::read(&path).map_err(|error| Trouble::Unreadable {
+                let text = std::fs::read(&path).map_err(|error| CredentialsError::Unreadable {
                     path: path.clone(),
                     named_by,
                     error: error.to_string(),
                 })?;
-                let unusable = |problem: String| Trouble::Unusable { path: path.clone(), named_by, problem };
+                let unusable = |problem: String| CredentialsError::Unusable { path: path.clone(), named_by, problem };
                 self.of_file(&path, &text).map_err(unusable)
             }
         }
@@ -99,7 +99,7 @@ impl Plan {
         }
     }
 
-    fn metadata_server(&self) -> Result<Built, Trouble> {
+    fn metadata_server(&self) -> Result<BuiltCredentials, CredentialsError> {
         let mut builder = mds::Builder::default().with_scopes(&self.scopes);
         if let Some(project) = self.quota_project(None) {
             builder = builder.with_quota_project_id(project);
@@ -110,14 +110,14 @@ impl Plan {
         }
         let who = format!("the service account of this machine (metadata server {})", host.unwrap_or(METADATA_HOST));
         let credentials =
-            builder.build().map_err(|error| Trouble::Build { problem: Redactor::default().causes(&error) })?;
+            builder.build().map_err(|error| CredentialsError::Build { problem: Redactor::default().causes(&error) })?;
         let advice = "no credentials file was found (api.credentials.file, GOOGLE_APPLICATION_CREDENTIALS, gcloud's), so the \
                       metadata server was asked: outside Google Cloud name a file in api.credentials.file; within it, attach \
                       a service account, and list the server's host in NO_PROXY where HTTP_PROXY is set";
-        Ok(Built { credentials, who, advice, redactor: Redactor::default() })
+        Ok(BuiltCredentials { credentials, who, advice, redactor: Redactor::default() })
     }
 
-    fn of_file(&self, path: &Path, text: &[u8]) -> Result<Built, String> {
+    fn of_file(&self, path: &Path, text: &[u8]) -> Result<BuiltCredentials, String> {
         let json: Value = serde_json::from_slice(text)
             .map_err(|error| format!("it is not JSON (line {}, column {})", error.line(), error.column()))?;
         check_servers(&json)?;
@@ -127,7 +127,7 @@ impl Plan {
             OfJson::Build(error) => redactor.causes(&error),
             OfJson::Type(problem) => redactor.redact(&problem),
         })?;
-        Ok(Built { credentials, who, advice, redactor })
+        Ok(BuiltCredentials { credentials, who, advice, redactor })
     }
 
     /// The library offers this choice only together with its own search for the file.

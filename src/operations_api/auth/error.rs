@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::google::Trouble;
+use super::google::CredentialsError;
 
 /// Why there is no token. Never holds any secret text.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub(in super::super) enum AuthError {
     #[error("{trouble}")]
     Google {
         /// Why.
-        trouble: Trouble,
+        trouble: CredentialsError,
         /// Nothing is tried before this has passed.
         wait: Duration,
     },

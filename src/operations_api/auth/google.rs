@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 use tokio::time::{Instant, sleep_until};
 
-use super::adc::Plan;
+use super::adc::AdcConfig;
 use super::login::{Login, State};
 use super::{AuthError, Authorization};
 use crate::settings::shown_file;
@@ -21,19 +21,19 @@ const GOOD: Duration = Duration::from_secs(60);
 /// Google's credentials: fetched at first use, kept fresh, and built anew when the API refuses the token, when it has
 /// ended and the next is not there, and when there is none.
 pub(in super::super) struct Google {
-    plan: Arc<Plan>,
-    known: Mutex<Known>,
+    plan: Arc<AdcConfig>,
+    known: Mutex<TokenCache>,
     /// Held by the one call that sees to new credentials, while others wait.
     turn: tokio::sync::Mutex<()>,
 }
 
 /// What is known of the present credentials.
-struct Known {
+struct TokenCache {
     login: Option<Arc<Login>>,
     /// The API refused its token.
     refused: bool,
     /// Why there are none.
-    trouble: Option<Trouble>,
+    trouble: Option<CredentialsError>,
     /// When the last ones were built.
     built: Option<Instant>,
     /// Troubles in a row make it longer.
@@ -42,7 +42,7 @@ struct Known {
 
 /// Why there is no token, without anything secret.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(in super::super) enum Trouble {
+pub(in super::super) enum CredentialsError {
     /// The credentials file cannot be read.
     #[error("read the credentials in {}: {error}; make the file readable for this user, or correct {named_by}", shown_file(.path))]
     Unreadable { path: PathBuf, named_by: &'static str, error: String },
@@ -63,17 +63,17 @@ pub(in super::super) enum Trouble {
 }
 
 /// Why new credentials are needed.
-enum Need {
+enum RefreshReason {
     /// There never were any.
     First,
     /// The token has ended.
     Expired,
-    Trouble(Trouble),
+    CredentialsError(CredentialsError),
 }
 
 impl Google {
-    pub(super) fn new(plan: Plan) -> Self {
-        let known = Known { login: None, refused: false, trouble: None, built: None, pause: PAUSE };
+    pub(super) fn new(plan: AdcConfig) -> Self {
+        let known = TokenCache { login: None, refused: false, trouble: None, built: None, pause: PAUSE };
         Self { plan: Arc::new(plan), known: Mutex::new(known), turn: tokio::sync::Mutex::default() }
     }
 
@@ -91,15 +91,15 @@ impl Google {
             (known.login.clone(), known.refused)
         };
         let need = match login.as_ref().map(|login| (login, login.state())) {
-            None => self.known().trouble.clone().map_or(Need::First, Need::Trouble),
+            None => self.known().trouble.clone().map_or(RefreshReason::First, RefreshReason::CredentialsError),
             Some((login, State::Token(_))) if refused => {
-                Need::Trouble(Trouble::Refused { who: login.who().to_owned() })
+                RefreshReason::CredentialsError(CredentialsError::Refused { who: login.who().to_owned() })
             }
             // Somebody else has seen to it while this call waited for its turn.
             Some((_, State::Token(authorization))) => return Ok(authorization),
             Some((login, State::Fetching)) => return self.first(login).await,
-            Some((_, State::Expired)) => Need::Expired,
-            Some((_, State::Failed(trouble))) => Need::Trouble(trouble),
+            Some((_, State::Expired)) => RefreshReason::Expired,
+            Some((_, State::Failed(trouble))) => RefreshReason::CredentialsError(trouble),
         };
         self.wait_for_next(need).await?;
         let login = self.begin().await?;
@@ -138,13 +138,17 @@ impl Google {
 
     /// Keeps apart the fetches that troubles lead to: whoever comes between gets the trouble. A token that has merely
     /// ended is waited for.
-    async fn wait_for_next(&self, need: Need) -> Result<(), AuthError> {
+    async fn wait_for_next(&self, need: RefreshReason) -> Result<(), AuthError> {
         let now = Instant::now();
         let due = self.known().due(&need, now);
         match need {
-            Need::Trouble(trouble) if due > now => return Err(AuthError::Google { trouble, wait: due - now }),
-            Need::Trouble(trouble) => tracing::debug!("building the credentials anew after failing to {trouble}"),
-            Need::First | Need::Expired => sleep_until(due).await,
+            RefreshReason::CredentialsError(trouble) if due > now => {
+                return Err(AuthError::Google { trouble, wait: due - now });
+            }
+            RefreshReason::CredentialsError(trouble) => {
+                tracing::debug!("building the credentials anew after failing to {trouble}")
+            }
+            RefreshReason::First | RefreshReason::Expired => sleep_until(due).await,
         }
         Ok(())
     }
@@ -153,7 +157,8 @@ impl Google {
         let plan = Arc::clone(&self.plan);
         let begun = tokio::task::spawn_blocking(move || Login::begin(&plan)).await;
         // A panic's own words are not passed on: they may quote a secret.
-        let begun = begun.unwrap_or_else(|_| Err(Trouble::Build { problem: "it panicked, see the log".to_owned() }));
+        let begun =
+            begun.unwrap_or_else(|_| Err(CredentialsError::Build { problem: "it panicked, see the log".to_owned() }));
         let mut known = self.known();
         known.built = Some(Instant::now());
         known.refused = false;
@@ -176,22 +181,22 @@ impl Google {
         login.first().await.map_err(|trouble| AuthError::Google { trouble, wait: self.known().pause })
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, TokenCache> {
         // Nothing panics while it is held; if something did, what is known is still known.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl TokenCache {
     /// When the next credentials may be built. Sets the pause after those.
-    fn due(&mut self, need: &Need, now: Instant) -> Instant {
+    fn due(&mut self, need: &RefreshReason, now: Instant) -> Instant {
         let Some(built) = self.built else { return now };
         match need {
-            Need::First | Need::Expired => {
+            RefreshReason::First | RefreshReason::Expired => {
                 self.pause = PAUSE;
                 built + PAUSE
             }
-            Need::Trouble(_) => {
+            RefreshReason::CredentialsError(_) => {
                 if now.duration_since(built) >= GOOD {
                     self.pause = PAUSE;
                 }

@@ -3,14 +3,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
-use google_cloud_auth::errors::CredentialsError;
+use google_cloud_auth::errors::CredentialsError as GoogleError;
 use reqwest::header::HeaderMap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout_at};
 
 use super::Authorization;
-use super::adc::{Built, Plan};
-use super::google::Trouble;
+use super::adc::{AdcConfig, BuiltCredentials};
+use super::google::CredentialsError;
 use super::redact::Redactor;
 
 /// A token server that has not answered by then is given up. The library itself waits for ever.
@@ -40,20 +40,22 @@ pub(super) enum State {
     Fetching,
     /// There was a token, it has ended, and the next is not there.
     Expired,
-    Failed(Trouble),
+    Failed(CredentialsError),
 }
 
 impl Login {
     /// Reads files and starts a thread.
-    pub(super) fn begin(plan: &Plan) -> Result<Self, Trouble> {
+    pub(super) fn begin(plan: &AdcConfig) -> Result<Self, CredentialsError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("credentials").enable_all().build();
-        let runtime = runtime.map_err(|error| Trouble::Build { problem: error.to_string() })?;
+        let runtime = runtime.map_err(|error| CredentialsError::Build { problem: error.to_string() })?;
         let built = {
             let _within = runtime.enter();
             plan.build()
         };
         let (runtime, built) = match built {
-            Ok(Built { credentials, who, advice, redactor }) => (runtime, (credentials, who, advice, redactor)),
+            Ok(BuiltCredentials { credentials, who, advice, redactor }) => {
+                (runtime, (credentials, who, advice, redactor))
+            }
             Err(trouble) => {
                 runtime.shutdown_background();
                 return Err(trouble);
@@ -90,7 +92,7 @@ impl Login {
     }
 
     /// Waits for the first token.
-    pub(super) async fn first(&self) -> Result<Authorization, Trouble> {
+    pub(super) async fn first(&self) -> Result<Authorization, CredentialsError> {
         let headers = timeout_at(self.began + FETCH_LIMIT, self.credentials.headers(Default::default())).await;
         match headers.map(|headers| self.told(headers)) {
             Ok(State::Token(authorization)) => Ok(authorization),
@@ -99,7 +101,7 @@ impl Login {
         }
     }
 
-    fn told(&self, headers: Result<CacheableResource<HeaderMap>, CredentialsError>) -> State {
+    fn told(&self, headers: Result<CacheableResource<HeaderMap>, GoogleError>) -> State {
         let problem = match headers {
             Ok(CacheableResource::New { data, .. }) => match Authorization::from_headers(data) {
                 Some(authorization) => {
@@ -111,12 +113,12 @@ impl Login {
             Ok(CacheableResource::NotModified) => "there is nothing new".to_owned(),
             Err(error) => self.redactor.causes(&error),
         };
-        State::Failed(Trouble::NoToken { who: self.who.clone(), problem, advice: self.advice })
+        State::Failed(CredentialsError::NoToken { who: self.who.clone(), problem, advice: self.advice })
     }
 
-    fn silent(&self) -> Trouble {
+    fn silent(&self) -> CredentialsError {
         let problem = format!("no answer within {FETCH_LIMIT:?}");
-        Trouble::NoToken { who: self.who.clone(), problem, advice: self.advice }
+        CredentialsError::NoToken { who: self.who.clone(), problem, advice: self.advice }
     }
 }
 

@@ -1,7 +1,7 @@
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::AuthError;
-use super::adc::Plan;
+use super::adc::AdcConfig;
 use super::google::Google;
 use super::token_file::TokenFile;
 use crate::settings::{self, CredentialsKind};
@@ -29,7 +29,7 @@ pub(in super::super) struct Authorization {
 impl Source {
     /// The source that settings name, or `None` if they want a token file and name no file.
     pub(in super::super) fn new(settings: &settings::Credentials) -> Option<Self> {
-        let google = || Box::new(Google::new(Plan::new(settings)));
+        let google = || Box::new(Google::new(AdcConfig::new(settings)));
         match settings.kind {
             CredentialsKind::None => Some(Self::None),
             CredentialsKind::TokenFile => settings.token_file.as_deref().map(TokenFile::new).map(Self::TokenFile),

@@ -20,13 +20,13 @@ const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 /// A bearer token in a file: read at first use, again when the file has changed, and after a refusal.
 pub(in super::super) struct TokenFile {
     path: Arc<Path>,
-    known: Mutex<Known>,
+    known: Mutex<TokenCache>,
     /// Held while the file is read, so that calls that need it at the same time read it once.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Known {
+struct TokenCache {
     token: Option<Token>,
     looked: Option<Instant>,
     /// The service refused the token since the last look.
@@ -96,13 +96,13 @@ impl TokenFile {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, TokenCache> {
         // Nothing panics while it is held; if something did, the token in it is still the token.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl TokenCache {
     /// The token, if the file has been looked at lately.
     fn fresh(&self, now: Instant) -> Option<HeaderValue> {
         let looked = self.looked?;
@@ -292,7 +292,7 @@ mod tests {
     async fn a_refusal_that_arrives_during_a_look_is_not_forgotten() {
         let (_folder, path, _) = token_file("one");
         let one = look(&path, None).expect("readable");
-        let mut known = Known { token: Some(one.clone()), refused: true, ..Known::default() };
+        let mut known = TokenCache { token: Some(one.clone()), refused: true, ..TokenCache::default() };
         let header = known.learn(Ok(one), false, Instant::now()).expect("found");
         assert_eq!(header, "Bearer one");
         assert!(known.refused && known.fresh(Instant::now()).is_none());

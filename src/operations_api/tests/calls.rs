@@ -158,7 +158,7 @@ async fn a_server_that_does_not_speak_tls_is_no_connection() {
 async fn a_handshake_that_never_ends_is_given_up_after_the_connect_timeout() {
     let server = Server::start(|_| Act::Silence).await;
     let mut settings = over_tls(&server);
-    settings.connect_timeout = Span(Duration::from_millis(200));
+    settings.connect_timeout = HumanDuration(Duration::from_millis(200));
     let message = failure(Client::new(&settings).expect("a client").get(&name()).await).error.message;
     let host = settings.endpoint.expect("set");
     assert_eq!(message, format!("no connection to {host} within 200ms (api.connect_timeout)"));

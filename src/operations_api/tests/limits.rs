@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(8);
 
 fn hasty(server: &Server) -> Client {
     let mut settings = settings(server);
-    settings.call_timeout = Span(SHORT);
+    settings.call_timeout = HumanDuration(SHORT);
     Client::new(&settings).expect("a client")
 }
 

@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use super::Client;
 use crate::cancellation::{Failure, Reply};
 use crate::message::{NamePatterns, OperationName};
-use crate::settings::{self, CancelBody, CredentialsKind, Span};
+use crate::settings::{self, CancelBody, CredentialsKind, HumanDuration};
 
 /// `[api]` as it is built in, whatever the environment says.
 pub(super) fn api() -> settings::Api {
@@ -32,8 +32,8 @@ pub(super) fn api() -> settings::Api {
         client_certificate_file: None,
         client_key_file: None,
         ca_file: None,
-        connect_timeout: Span(Duration::from_secs(5)),
-        call_timeout: Span(Duration::from_secs(15)),
+        connect_timeout: HumanDuration(Duration::from_secs(5)),
+        call_timeout: HumanDuration(Duration::from_secs(15)),
         response_limit: ByteSize::mib(1),
         credentials: settings::Credentials {
             kind: CredentialsKind::None,
@@ -53,7 +53,7 @@ pub(super) fn names(patterns: &[&str]) -> NamePatterns {
 fn settings(server: &server::Server) -> settings::Api {
     let mut api = api();
     api.endpoint = Some(server.origin());
-    api.call_timeout = Span(Duration::from_secs(10));
+    api.call_timeout = HumanDuration(Duration::from_secs(10));
     api.response_limit = ByteSize::kib(4);
     api
 }

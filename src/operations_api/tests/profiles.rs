@@ -224,7 +224,7 @@ fn with_mtls_each_profile_calls_the_published_root_for_it() {
     for (api, document, mut settings) in each() {
         settings.mtls = true;
         let endpoints = Endpoints::new(&settings).expect("endpoints");
-        let name = settings.names.made_up(Some("global"), "w").expect("a name");
+        let name = settings.names.sample_name(Some("global"), "w").expect("a name");
         let url = endpoints.target(Call::Get, &name).expect("admitted").url.to_string();
         assert_eq!(url, published(&document.mtls_root_url, &document.get, name.as_str()), "{api}");
     }

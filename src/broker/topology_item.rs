@@ -1,0 +1,40 @@
+use lapin::ExchangeKind;
+use lapin::types::FieldTable;
+
+use super::names::Name;
+
+/// One thing that has to be there.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum TopologyItem {
+    Exchange { name: Name, kind: ExchangeKind },
+    Queue { name: Name, arguments: FieldTable },
+    Binding { queue: String, exchange: String, key: String },
+}
+
+impl TopologyItem {
+    pub(super) const fn is_external(&self) -> bool {
+        match self {
+            Self::Exchange { name, .. } | Self::Queue { name, .. } => name.external,
+            Self::Binding { .. } => false,
+        }
+    }
+
+    /// Whether it is a binding, and one of its ends is among these.
+    pub(super) fn is_bound_to(&self, parts: &[Self]) -> bool {
+        let Self::Binding { queue, exchange, .. } = self else { return false };
+        parts.iter().any(|part| match part {
+            Self::Queue { name, .. } => name.name == *queue,
+            Self::Exchange { name, .. } => name.name == *exchange,
+            Self::Binding { .. } => false,
+        })
+    }
+
+    /// Such as `queue "cancel-worker.requests"`.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::Exchange { name, .. } => format!("exchange {:?}", name.name),
+            Self::Queue { name, .. } => format!("queue {:?}", name.name),
+            Self::Binding { queue, exchange, .. } => format!("the binding of queue {queue:?} to exchange {exchange:?}"),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::clock::jitter;
+use super::waiting::{Wait, WaitReason};
+use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
+use crate::message::OperationName;
+use crate::operations_api::Operations;
+use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, Decision, Key, StateChange};
+
+/// Stands before the Operations API: whether a call goes now, and what its answer means for the calls after it. One for
+/// each process, shared by all that is pursued.
+#[derive(Debug)]
+pub struct CallPermits {
+    /// None where neither breaker nor limit is in force.
+    admission: Option<Mutex<Admission>>,
+    /// Whether projects are limited: otherwise nobody needs to look for them.
+    by_project: bool,
+}
+
+/// An operation before the gate.
+#[derive(Debug)]
+pub(super) struct OperationPermits<'a> {
+    name: &'a OperationName,
+    /// The gate, the endpoint and the project; none where every call goes.
+    before: Option<(&'a Mutex<Admission>, Key, Option<Key>)>,
+}
+
+/// Leave to make one call. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    name: &'a OperationName,
+    issued: Option<(&'a Mutex<Admission>, AdmittedCall)>,
+}
+
+impl CallPermits {
+    /// For all that this process pursues.
+    #[must_use]
+    pub fn new(policy: AdmissionPolicy) -> Self {
+        let needed = policy != AdmissionPolicy::default();
+        Self {
+            admission: needed.then(|| Mutex::new(Admission::new(policy, Instant::now().into_std()))),
+            by_project: policy.project.is_some(),
+        }
+    }
+
+    pub(super) fn permits<'a, O: Operations>(
+        &'a self,
+        operations: &O,
+        name: &'a OperationName,
+    ) -> OperationPermits<'a> {
+        let before = self.admission.as_ref().and_then(|admission| {
+            let endpoint = operations.endpoint(name)?;
+            Some((admission, endpoint, self.by_project.then(|| Key::of(name.project()))))
+        });
+        OperationPermits { name, before }
+    }
+}
+
+impl<'a> OperationPermits<'a> {
+    /// Leave to call now, or how long to wait before asking again. It is a `retry` if the operation's last call found the
+    /// endpoint unavailable.
+    pub(super) fn acquire(&self, retry: bool) -> Result<Permit<'a>, Wait> {
+        self.admitted(|admission, endpoint, project, now| admission.admit(endpoint, project, retry, now, jitter()))
+    }
+
+    /// How long to wait after a call that tried the endpoint in vain: behind all others.
+    pub(super) fn wait_behind(&self) -> Wait {
+        let wait = self
+            .before
+            .map(|(admission, endpoint, _)| lock(admission).wait_behind(endpoint, Instant::now().into_std()));
+        Wait { wait: wait.unwrap_or_default(), reason: WaitReason::CircuitOpen }
+    }
+
+    /// Leave to call now, whatever others may be waiting for: the deadline has come.
+    pub(super) fn acquire_at_deadline(&self) -> Result<Permit<'a>, Wait> {
+        self.admitted(Admission::admit_last)
+    }
+
+    fn admitted(
+        &self,
+        admit: impl FnOnce(&mut Admission, Key, Option<Key>, std::time::Instant) -> Decision,
+    ) -> Result<Permit<'a>, Wait> {
+        let Some((admission, endpoint, project)) = self.before else {
+            return Ok(Permit { name: self.name, issued: None });
+        };
+        match admit(&mut lock(admission), endpoint, project, Instant::now().into_std()) {
+            Decision::Go(admitted) => Ok(Permit { name: self.name, issued: Some((admission, admitted)) }),
+            Decision::RateLimited(wait) => Err(Wait { wait, reason: WaitReason::RateLimited }),
+            Decision::CircuitOpen(wait) => Err(Wait { wait, reason: WaitReason::CircuitOpen }),
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// Whether the call tries an endpoint that was unavailable.
+    pub(super) fn is_probe(&self) -> bool {
+        self.issued.as_ref().is_some_and(|(_, admitted)| admitted.is_probe())
+    }
+
+    /// Makes the call. One that the endpoint does not answer, as it answers no other, is given up before its time-out.
+    pub(super) async fn call(mut self, call: impl Future<Output = Reply>) -> Reply {
+        let Some((admission, admitted)) = &self.issued else { return call.await };
+        let mut call = pin!(call);
+        let began = Instant::now();
+        let reply = loop {
+            let Some(left) = lock(admission).time_left(admitted, Instant::now().into_std()) else {
+                break given_up(began.elapsed());
+            };
+            if let Ok(reply) = timeout(left, &mut call).await {
+                break reply;
+            }
+        };
+        let call_result = call_result(&reply, self.name);
+        self.record(call_result, Some(&reply));
+        reply
+    }
+
+    fn record(&mut self, call_result: CallResult, reply: Option<&Reply>) {
+        let Some((admission, admitted)) = self.issued.take() else { return };
+        let change = lock(admission).record(&admitted, call_result, Instant::now().into_std());
+        let operation = self.name;
+        match change {
+            Some(StateChange::Opened) => {
+                let error = match reply {
+                    Some(Reply::Failure(failure)) => failure.error.message.as_str(),
+                    _ => "",
+                };
+                warn!(
+                    %operation,
+                    error,
+                    "the circuit breaker opened: the API is unavailable there; requests wait, and one call at a time tries it"
+                );
+            }
+            Some(StateChange::Closed) => info!(%operation, "the circuit breaker closed: the API answers again"),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.record(CallResult::Dropped, None);
+    }
+}
+
+fn lock(admission: &Mutex<Admission>) -> MutexGuard<'_, Admission> {
+    admission.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn call_result(reply: &Reply, operation: &OperationName) -> CallResult {
+    match reply {
+        Reply::Failure(Failure { kind: FailureKind::Unavailable, .. }) => {
+            CallResult::Unavailable(Key::of(operation.as_str()))
+        }
+        Reply::Failure(Failure { kind: FailureKind::RateLimited, retry_after, .. }) => {
+            CallResult::Throttled(*retry_after)
+        }
+        Reply::NotMade(_) => CallResult::Dropped,
+        _ => CallResult::Answered,
+    }
+}
+
+fn given_up(after: Duration) -> Reply {
+    let message = format!("no answer within {:.1} s (breaker.silence)", after.as_secs_f64());
+    let error = ErrorDetail { message, ..ErrorDetail::default() };
+    Reply::Failure(Failure { kind: FailureKind::Unavailable, error, retry_after: None })
+}

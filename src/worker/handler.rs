@@ -1,0 +1,225 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::broker_link::Delivery;
+use super::call_permits::CallPermits;
+use super::clock::{Clock, jitter};
+use super::counters::Counters;
+use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
+use super::driver::drive;
+use super::waiting::{Limited, Wait, WaitReason};
+use crate::broker::{Source, WaitLevels};
+use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
+use crate::message::{
+    CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
+    UnreadableFollowUp, Unusable,
+};
+use crate::operations_api::Operations;
+
+/// A delivery that has come so often is not held: what it has to wait for, it waits for in the broker.
+const MAX_HELD_REDELIVERIES: u32 = 3;
+
+/// Everything that handling a delivery needs and that outlives sessions.
+#[derive(Debug)]
+pub(super) struct Handler<O> {
+    pub(super) operations: O,
+    pub(super) call_permits: CallPermits,
+    pub(super) policy: Policy,
+    pub(super) wait_levels: WaitLevels,
+    pub(super) format: EventFormat,
+    pub(super) default_timeout: Duration,
+    pub(super) request_limit: usize,
+    /// What the requests' operations may be called.
+    pub(super) names: NamePatterns,
+    pub(super) keep_failed: bool,
+    pub(super) inline_wait: Duration,
+    pub(super) inline_slots: Arc<Semaphore>,
+    /// Cancelled when the worker is to stop.
+    pub(super) stop: CancellationToken,
+    /// This worker's name, in dead letters.
+    pub(super) worker: String,
+    pub(super) counters: Counters,
+    pub(super) clock: Clock,
+}
+
+impl<O: Operations> Handler<O> {
+    /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker. One that is
+    /// handled alone, while all others wait, is not held.
+    pub(super) async fn handle(&self, delivery: &impl Delivery, alone: bool) -> Disposition {
+        if self.stop.is_cancelled() {
+            return Disposition::Requeue;
+        }
+        let envelope = delivery.envelope();
+        // While faults last, every second that a delivery is held is a chance of the next, until the delivery limit takes
+        // it without an answer; a follow-up begins to count anew. Not at once: each park may leave one follow-up too many.
+        let hold =
+            if alone || delivery.redeliveries() >= MAX_HELD_REDELIVERIES { Duration::ZERO } else { self.inline_wait };
+        match delivery.source() {
+            Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
+                Ok(request) => {
+                    let first_seen = self.clock.now();
+                    let deadline = request.deadline_from(first_seen, self.default_timeout);
+                    let progress = Progress::new(first_seen, deadline);
+                    self.drive(request, progress, Source::Requests, hold).await
+                }
+                Err(unusable) => self.refuse_request(&unusable),
+            },
+            Source::Followups => match FollowUp::read(&envelope) {
+                Ok(FollowUp { request, progress }) => self.drive(request, progress, Source::Followups, hold).await,
+                Err(unreadable) => self.refuse_follow_up(&unreadable),
+            },
+        }
+    }
+
+    /// What becomes of a delivery that is in no queue any more and takes too long: it waits in one. Made as if it had just
+    /// come; what was learnt of its operation since then will be learnt again.
+    pub(super) fn set_aside(&self, delivery: &impl Delivery) -> Disposition {
+        let envelope = delivery.envelope();
+        let pause = Wait { wait: self.wait_levels.shortest().ttl(), reason: WaitReason::Remainder };
+        match delivery.source() {
+            Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
+                Ok(request) => {
+                    let first_seen = self.clock.now();
+                    let deadline = request.deadline_from(first_seen, self.default_timeout);
+                    self.delay(request, Progress::new(first_seen, deadline), pause, Source::Requests)
+                }
+                Err(unusable) => self.refuse_request(&unusable),
+            },
+            Source::Followups => match FollowUp::read(&envelope) {
+                Ok(FollowUp { request, progress }) => self.delay(request, progress, pause, Source::Followups),
+                Err(unreadable) => self.refuse_follow_up(&unreadable),
+            },
+        }
+    }
+
+    async fn drive(&self, request: CancelRequest, progress: Progress, source: Source, hold: Duration) -> Disposition {
+        // What has been parked once waits in the broker from then on, but for what no wait queue is short enough for.
+        let longest_step = match source {
+            Source::Requests => self.inline_wait,
+            Source::Followups => self.wait_levels.shortest().ttl(),
+        };
+        let since = Instant::now();
+        let budget =
+            Limited { since, hold, longest_step, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
+        let Self { operations, call_permits, policy, clock, .. } = self;
+        match drive(operations, call_permits, &request.name, progress, policy, budget, *clock).await {
+            (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
+            (progress, Err(pause)) => self.delay(request, progress, pause, source),
+        }
+    }
+
+    fn delay(&self, request: CancelRequest, mut progress: Progress, pause: Wait, source: Source) -> Disposition {
+        let now = self.clock.now();
+        let wait = pause.wait;
+        let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
+        let level = match pause.reason {
+            WaitReason::Backoff => self.wait_levels.level_for(wait, time_left),
+            // Its rest follows: a turn that is missed is nobody's.
+            WaitReason::RateLimited | WaitReason::Remainder => self.wait_levels.level_within(wait),
+            WaitReason::CircuitOpen => self.wait_levels.level_around(wait, time_left, jitter()),
+        };
+        progress.wait_left = match pause.reason {
+            WaitReason::Backoff | WaitReason::RateLimited | WaitReason::Remainder => wait.saturating_sub(level.ttl()),
+            // Whoever comes back early may find the endpoint available.
+            WaitReason::CircuitOpen => Duration::ZERO,
+        };
+        debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
+        let follow_up = FollowUp { request, progress };
+        match follow_up.encode(now) {
+            Ok(message) => Disposition::Delay { follow_up: message, level: level.clone() },
+            Err(problem) => {
+                error!(%problem, "a follow-up cannot be written and its request fails; is this machine's clock right?");
+                let FollowUp { request, progress } = follow_up;
+                let error = Some(ErrorDetail { message: problem.to_string(), ..ErrorDetail::default() });
+                let conclusion = Conclusion { outcome: Outcome::Failed(Reason::UnreadableFollowUp), error };
+                self.finish(&request, &progress, &conclusion, source)
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        request: &CancelRequest,
+        progress: &Progress,
+        conclusion: &Conclusion,
+        source: Source,
+    ) -> Disposition {
+        let finished_at = self.clock.now();
+        let event = ResultEvent::concluded(request, progress, conclusion, finished_at).encode(&self.format);
+        let Conclusion { outcome, error } = conclusion;
+        let (name, identity) = (&request.name, request.identity.as_str());
+        let keep = if let Outcome::Failed(reason) = outcome {
+            let message = error.as_ref().map_or("", |error| error.message.as_str());
+            warn!(%name, identity, reason = reason.as_str(), error = message, "failed");
+            self.keep_failed.then(|| self.keep(request, *reason, message, source, finished_at))
+        } else {
+            debug!(%name, identity, outcome = outcome.as_str(), "finished");
+            None
+        };
+        let reply_to = request.reply_to.clone();
+        Disposition::Finish(Box::new(ResultPublication { outcome: *outcome, event, reply_to, keep }))
+    }
+
+    fn keep(
+        &self,
+        request: &CancelRequest,
+        reason: Reason,
+        message: &str,
+        source: Source,
+        now: OffsetDateTime,
+    ) -> DeadLetterCopy {
+        let detail = format!("{}: {message}", reason.as_str());
+        let note = self.note(DeadReason::Failed, detail, Some(request.identity.clone()));
+        match source {
+            Source::Requests => DeadLetterCopy::Delivery(note),
+            Source::Followups => {
+                let mut rewritten = request.to_message(now);
+                rewritten.headers.extend(note.headers());
+                DeadLetterCopy::Rewritten(rewritten)
+            }
+        }
+    }
+
+    fn refuse_request(&self, unusable: &Unusable) -> Disposition {
+        let identity = unusable.identity.as_ref().map(Identity::as_str);
+        warn!(identity, problem = %unusable.problem, "a request cannot be used and goes to the dead queue");
+        let event = ResultEvent::unusable(unusable, self.clock.now());
+        self.refuse(DeadReason::UnusableRequest, Reason::UnusableRequest, unusable, event)
+    }
+
+    /// Whoever parked it accepted the request, so it is answered: nothing more will become known of it here.
+    fn refuse_follow_up(&self, unreadable: &UnreadableFollowUp) -> Disposition {
+        let identity = unreadable.request.identity.as_ref().map(Identity::as_str);
+        warn!(identity, problem = %unreadable, "a follow-up cannot be read and goes to the dead queue");
+        let event = ResultEvent::unreadable_follow_up(unreadable, self.clock.now());
+        self.refuse(DeadReason::UnreadableFollowUp, Reason::UnreadableFollowUp, &unreadable.request, event)
+    }
+
+    fn refuse(
+        &self,
+        dead: DeadReason,
+        reason: Reason,
+        request: &Unusable,
+        event: Option<ResultEvent<'_>>,
+    ) -> Disposition {
+        let answer = event.map(|event| {
+            Box::new(ResultPublication {
+                outcome: Outcome::Failed(reason),
+                event: event.encode(&self.format),
+                reply_to: request.reply_to.clone(),
+                keep: None,
+            })
+        });
+        Disposition::DeadLetter { note: self.note(dead, request.problem.clone(), request.identity.clone()), answer }
+    }
+
+    fn note(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetter {
+        DeadLetter { reason, detail, identity, time: self.clock.now(), worker: self.worker.clone() }
+    }
+}

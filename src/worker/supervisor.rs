@@ -1,0 +1,304 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::broker_link::{Broker, RabbitMq, Session as _};
+use super::call_permits::CallPermits;
+use super::clock::{Clock, jitter};
+use super::counters::Counters;
+use super::dispatcher::{DispatchEnd, Limits, work};
+use super::handler::Handler;
+use super::settler::{Settler, publish_retry};
+use crate::broker::{BrokerError, WaitLevels};
+use crate::cancellation::Policy;
+use crate::message::{EventFormat, EventMode};
+use crate::operations_api::Operations;
+use crate::pacing::{Backoff, InvalidBackoff};
+use crate::settings::{self, Settings};
+use crate::telemetry::Readiness;
+
+/// Why the worker does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The broker refuses what the settings ask for, and did so at the very first session.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// Backoff that make no sense.
+    #[error("use the settings [retry], [polling] or amqp.reconnect_*")]
+    Backoff(#[from] InvalidBackoff),
+    /// No wait queue at all.
+    #[error("use the setting amqp.topology.wait_levels: at least one is needed")]
+    NoWaitLevels,
+}
+
+/// A session that consumed for this long was a good one.
+const MIN_SESSION_AGE: Duration = Duration::from_secs(30);
+
+/// The interval after the loss of a session: from one to three seconds as the settings come. Not shorter, since where a
+/// cluster has lost a node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders
+/// for as long as that node is away. And so wide, since all workers of a broker lose it at the same moment.
+const AFTER_LOSS: u32 = 3;
+
+/// Works until `stop` is cancelled: builds a session, works in it until a fault, builds the next, for ever.
+///
+/// # Errors
+/// Only before the first session: the broker refuses the settings (login, vhost, permissions, arguments of queues).
+/// A broker that cannot be reached is no such error: the worker goes on trying, and `readiness` says so.
+pub async fn run<O: Operations>(
+    settings: &Settings,
+    operations: O,
+    worker: &str,
+    stop: CancellationToken,
+    readiness: Arc<Readiness>,
+) -> Result<(), RunError> {
+    let broker = RabbitMq::new(&settings.amqp, worker);
+    run_on(&broker, settings, operations, worker, stop, readiness, Clock::System).await
+}
+
+/// As [`run`], on any broker and by any clock.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_on<B: Broker, O: Operations>(
+    broker: &B,
+    settings: &Settings,
+    operations: O,
+    worker: &str,
+    stop: CancellationToken,
+    readiness: Arc<Readiness>,
+    clock: Clock,
+) -> Result<(), RunError> {
+    let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock)?);
+    let limits = Limits::new(settings);
+    let reconnect = settings.amqp.reconnect()?;
+    let settler = Arc::new(Settler::new(publish_retry()?, Arc::clone(&readiness)));
+    let mut sessions = Sessions::new(reconnect);
+    // Ends with this function.
+    let mut background = JoinSet::new();
+    let reporter = Arc::clone(&handler);
+    background.spawn(async move { reporter.counters.report().await });
+    loop {
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            opened = broker.open() => opened,
+        };
+        let session = match opened {
+            Ok(session) => session,
+            Err(error) => {
+                readiness.no_session(&error);
+                let pause = sessions.failed(error, jitter())?;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(pause) => continue,
+                }
+            }
+        };
+        sessions.built();
+        readiness.preparing(session.blocked(), session.topology_problem());
+        match work(&handler, &settler, session, &limits, sessions.lost_soon, &readiness).await {
+            DispatchEnd::Stopped => return Ok(()),
+            DispatchEnd::Fault { fault, consumed } => {
+                warn!(%fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
+                let pause = sessions.lost(consumed, jitter());
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+/// What is known of the sessions so far: how long to wait before the next, and what has been said already.
+struct Sessions {
+    reconnect: Backoff,
+    /// Pauses in a row since there was none, or since one was lost.
+    pauses: u32,
+    /// In a row that were built and did not last.
+    lost_soon: u32,
+    had_one: bool,
+    reported: Option<(String, Instant)>,
+}
+
+impl Sessions {
+    const fn new(reconnect: Backoff) -> Self {
+        Self { reconnect, pauses: 0, lost_soon: 0, had_one: false, reported: None }
+    }
+
+    /// No session could be built: how long to wait, or that there is no use in trying. `jitter` is from 0 to 1.
+    fn failed(&mut self, error: BrokerError, jitter: f64) -> Result<Duration, BrokerError> {
+        if error.is_permanent() && !self.had_one {
+            return Err(error);
+        }
+        self.report(error.to_string());
+        Ok(self.pause(jitter))
+    }
+
+    /// There is one.
+    fn built(&mut self) {
+        self.pauses = AFTER_LOSS;
+        self.had_one = true;
+        self.reported = None;
+    }
+
+    /// A session that consumed for this long was lost: how long to wait. The mean does not grow: a message that ends every
+    /// session has to do so some twenty times before it is dead, and all others wait for that.
+    fn lost(&mut self, consumed: Duration, jitter: f64) -> Duration {
+        self.lost_soon = if consumed >= MIN_SESSION_AGE { 0 } else { self.lost_soon.saturating_add(1) };
+        self.pause(jitter)
+    }
+
+    fn pause(&mut self, jitter: f64) -> Duration {
+        let pause = self.reconnect.spread(self.reconnect.delay(self.pauses), jitter);
+        self.pauses = self.pauses.saturating_add(1);
+        pause
+    }
+
+    /// The same failure is logged once a minute, not at every attempt.
+    fn report(&mut self, error: String) {
+        const AGAIN: Duration = Duration::from_secs(60);
+        let known = self.reported.as_ref().is_some_and(|(text, at)| *text == error && at.elapsed() < AGAIN);
+        if !known {
+            error!(error, "no session with the broker; trying again until there is one");
+            self.reported = Some((error, Instant::now()));
+        }
+    }
+}
+
+fn handler<O>(
+    settings: &Settings,
+    operations: O,
+    worker: &str,
+    stop: CancellationToken,
+    clock: Clock,
+) -> Result<Handler<O>, RunError> {
+    let levels: Vec<Duration> = settings.amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
+    Ok(Handler {
+        operations,
+        call_permits: CallPermits::new(settings.admission()),
+        policy: policy(settings)?,
+        wait_levels: WaitLevels::new(&levels).ok_or(RunError::NoWaitLevels)?,
+        format: EventFormat {
+            type_prefix: settings.events.type_prefix.clone(),
+            source: settings.events.source.clone(),
+            mode: match settings.events.mode {
+                settings::EventMode::Structured => EventMode::Structured,
+                settings::EventMode::Binary => EventMode::Binary,
+            },
+        },
+        default_timeout: *settings.worker.default_timeout,
+        request_limit: usize::try_from(settings.worker.request_limit.as_u64()).unwrap_or(usize::MAX),
+        names: settings.api.names.clone(),
+        keep_failed: settings.worker.keep_failed,
+        inline_wait: *settings.worker.inline_wait,
+        inline_slots: Arc::new(Semaphore::new(settings.worker.inline_slots)),
+        stop,
+        worker: worker.to_owned(),
+        counters: Counters::default(),
+        clock,
+    })
+}
+
+/// The policy that the settings describe.
+///
+/// # Errors
+/// Says which number makes no sense.
+pub fn policy(settings: &Settings) -> Result<Policy, InvalidBackoff> {
+    Ok(Policy {
+        retry: settings.retry.intervals()?,
+        polling: settings.polling.intervals()?,
+        conflict_retries: settings.retry.conflict_retries,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use fastrand::Rng;
+
+    use super::*;
+
+    const FLEET: u64 = 50;
+
+    fn defaults() -> Backoff {
+        settings::load(&[], &[]).expect("the defaults").settings.amqp.reconnect().expect("valid")
+    }
+
+    /// The times, from the common loss on, at which one worker of a fleet tries to build a session.
+    fn attempts(intervals: &Backoff, worker: u64, mut fails: impl FnMut(Duration) -> bool) -> Vec<Duration> {
+        let (mut sessions, mut jitter) = (Sessions::new(intervals.clone()), Rng::with_seed(worker));
+        sessions.built();
+        let mut at = sessions.lost(MIN_SESSION_AGE, jitter.f64());
+        let mut attempts = vec![at];
+        while fails(at) {
+            at += sessions.failed(BrokerError::Closed, jitter.f64()).expect("not the first session");
+            attempts.push(at);
+        }
+        attempts
+    }
+
+    /// At most so many of them lie within 100 ms.
+    fn crowd(mut times: Vec<Duration>) -> usize {
+        times.sort_unstable();
+        let within = |(first, from): (usize, &Duration)| {
+            times[first..].iter().take_while(|time| **time - *from < Duration::from_millis(100)).count()
+        };
+        times.iter().enumerate().map(within).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_fleet_that_lost_its_broker_comes_back_spread_out_however_long_the_outage_was() {
+        let intervals = defaults();
+        for tenths in iter::once(0).chain(8..60).chain([100, 300, 600]) {
+            let outage = Duration::from_millis(100 * tenths);
+            let back = |worker| *attempts(&intervals, worker, |at| at < outage).last().expect("one at least");
+            let times: Vec<Duration> = (0..FLEET).map(back).collect();
+            let last = times.iter().max().expect("a fleet").saturating_sub(outage);
+            assert!(last < Duration::from_secs(3), "after {outage:?} one came back only after another {last:?}");
+            let most = crowd(times);
+            assert!(most <= 10, "after {outage:?} {most} came back within 100 ms");
+        }
+    }
+
+    #[test]
+    fn a_fleet_whose_attempts_fail_in_a_row_tries_each_of_them_spread_out() {
+        let intervals = defaults();
+        for count in 0..20 {
+            let nth = |worker| {
+                let mut left = count;
+                let fails = |_| {
+                    left -= 1;
+                    left >= 0
+                };
+                *attempts(&intervals, worker, fails).last().expect("one at least")
+            };
+            let most = crowd((0..FLEET).map(nth).collect());
+            assert!(most <= 10, "after {count} failed attempts {most} tried within 100 ms");
+        }
+    }
+
+    #[test]
+    fn after_a_loss_there_is_a_second_at_least_for_the_election_of_new_leaders() {
+        let intervals = defaults();
+        for worker in 0..1000 {
+            let pause = attempts(&intervals, worker, |_| false)[0];
+            assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&pause), "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_not_there_yet_is_tried_soon_and_then_ever_more_rarely() {
+        let mut sessions = Sessions::new(defaults());
+        let mut pause = || sessions.failed(BrokerError::Closed, 0.5).expect("may pass").as_millis();
+        assert_eq!(iter::repeat_with(&mut pause).take(6).collect::<Vec<_>>(), [250, 500, 1000, 2000, 2000, 2000]);
+    }
+}
