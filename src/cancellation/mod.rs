@@ -1,7 +1,14 @@
 //! The decisions of one cancellation: which call comes next, how long to wait, and what the answer is.
 //!
-//! Pure: no I/O, no clock, no randomness. [`next_step`] implements the decision table row by row, and
-//! nothing else knows it.
+//! Pure: no I/O, no clock, no randomness. [`next_step`] implements the decision table row by row.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `machine` | what to do after each answer |
+//! | `progress` | where a cancellation stands |
+//! | `reply` | what a call was answered |
+//! | `outcome` | the four outcomes, and the reasons of *failed* |
+//! | `policy` | the intervals of retries and polls |
 
 mod machine;
 mod outcome;

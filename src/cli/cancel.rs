@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arguments::Cancel;
 use super::exit::Exit;
-use super::main::{runtime, start_logging};
+use super::startup::{runtime, start_logging};
 use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;

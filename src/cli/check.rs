@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use super::arguments::Check;
 use super::exit::Exit;
 use super::limits::OpenFiles;
-use super::main::runtime;
+use super::startup::runtime;
 use crate::broker::{Finding, Inspection, Status, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
 use crate::message::{NamePatterns, OperationName};

@@ -1,6 +1,13 @@
-//! The commands. Each is one file; what they share is here and in `exit`.
+//! The commands. Errors are one sentence on standard error: what failed, on what, what to do.
 //!
-//! Errors are one sentence on standard error: what failed, on what, what to do.
+//! | file | subject |
+//! |---|---|
+//! | `main`, `arguments` | the command line, and which command it asks for |
+//! | `run`, `cancel`, `request`, `check`, `simulate` | the commands |
+//! | `startup`, `signals` | runtime and log; SIGTERM and its kin |
+//! | `names` | operations' names, from arguments or a file |
+//! | `limits` | whether the process may open enough files |
+//! | `exit` | exit codes |
 
 mod arguments;
 mod cancel;
@@ -13,5 +20,6 @@ mod request;
 mod run;
 mod signals;
 mod simulate;
+mod startup;
 
 pub use main::main;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::arguments::Request;
 use super::exit::Exit;
-use super::main::{runtime, start_logging};
+use super::startup::{runtime, start_logging};
 use crate::broker::{EventSubscription, Publisher, Session, Target};
 use crate::message::{CancelRequest, NamePatterns, ReceivedEvent};
 use crate::settings::{Loaded, Settings};

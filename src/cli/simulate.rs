@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::Simulate;
 use super::exit::Exit;
-use super::main::runtime;
 use super::signals::stop_on_signals;
+use super::startup::runtime;
 use crate::simulator::{Simulator, SimulatorOptions};
 
 /// `simulate`: serves until a signal. The base URL is printed once requests are taken.

@@ -4,8 +4,10 @@
 //! Comments, strings and `#[cfg(test)]` items do not count.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
-#[path = "support/rust_source.rs"]
+mod circles;
+#[path = "../support/rust_source.rs"]
 mod rust_source;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,18 +33,23 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 #[test]
 fn imports_go_downwards_and_libraries_stay_where_they_belong() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files = rust_files(&source);
     let layers = Layers::of(&fs::read_to_string(source.join("lib.rs")).unwrap());
-    let test_files: Vec<String> = files.iter().flat_map(|(path, text)| test_modules(path, &code_of(text))).collect();
-    let violations: Vec<String> = files
+    let violations: Vec<String> = files_without_tests()
         .iter()
-        .filter(|(path, _)| {
-            !test_files.iter().any(|test| path == &format!("{test}.rs") || path.starts_with(&format!("{test}/")))
-        })
         .flat_map(|(path, text)| check(path, text, &layers))
         .map(|violation| violation.to_string())
         .collect();
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// The files below `src`, as (path relative to it, text), but for those that only tests use.
+fn files_without_tests() -> Vec<(String, String)> {
+    let mut files = rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let tests: Vec<String> = files.iter().flat_map(|(path, text)| test_modules(path, &code_of(text))).collect();
+    let is_test =
+        |path: &str| tests.iter().any(|test| path == format!("{test}.rs") || path.starts_with(&format!("{test}/")));
+    files.retain(|(path, _)| !is_test(path));
+    files
 }
 
 /// The layer of each top module, 1 at the bottom.
