@@ -1,4 +1,4 @@
-//! What the system refuses before a call is made: file descriptors, local ports, memory.
+//! What the system refuses before a call is made: file descriptors, memory.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -22,18 +22,15 @@ pub(super) fn refusal<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e io::Er
 }
 
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
-        || matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::OutOfMemory)
+    // Not "address not available": a machine without IPv6 says so of every host with an IPv6 address that is out.
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) || error.kind() == ErrorKind::OutOfMemory
 }
 
 /// What to do about it.
 pub(super) fn remedy(refusal: &io::Error) -> &'static str {
-    match (refusal.raw_os_error(), refusal.kind()) {
-        (Some(EMFILE), _) => "raise the worker's limit of open files (LimitNOFILE= in systemd, ulimit -n)",
-        (Some(ENFILE), _) => "raise the system's limit of open files (sysctl fs.file-max)",
-        (_, ErrorKind::AddrNotAvailable) => {
-            "this machine has no free local port (sysctl net.ipv4.ip_local_port_range), or no address of the host's kind"
-        }
+    match refusal.raw_os_error() {
+        Some(EMFILE) => "raise the worker's limit of open files (LimitNOFILE= in systemd, ulimit -n)",
+        Some(ENFILE) => "raise the system's limit of open files (sysctl fs.file-max)",
         _ => "this machine has no memory left",
     }
 }
@@ -85,7 +82,10 @@ mod tests {
             let error = Connect(io::Error::from_raw_os_error(number));
             assert_eq!(refusal(&error).is_some(), is, "{:?}", error.0);
         }
-        assert!(refusal(&Connect(ErrorKind::AddrNotAvailable.into())).is_some());
+        assert!(
+            refusal(&Connect(ErrorKind::AddrNotAvailable.into())).is_none(),
+            "of another family than the one that is out"
+        );
         assert!(refusal(&Connect(io::Error::other("failed to lookup address information"))).is_none());
     }
 

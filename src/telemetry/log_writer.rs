@@ -3,6 +3,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Lines wait in two buffers of this many bytes: one is filled while the other is written.
 const ROOM: usize = 512 << 10;
 
@@ -32,7 +34,7 @@ impl LogWriter {
     /// The system gives no thread.
     pub(super) fn start(destination: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let pen = Pen { destination, notice, lost: 0, torn: false, problem: None };
+        let pen = Pen { destination, notice, lost: 0, torn: false, problem: None, refused: None };
         let lines = Arc::clone(&queue);
         thread::Builder::new()
             .name("log-writer".to_owned())
@@ -126,6 +128,8 @@ struct Pen<W> {
     torn: bool,
     /// What the system said to the last write that failed.
     problem: Option<io::Error>,
+    /// When the notice was last refused, unless something was written since.
+    refused: Option<Instant>,
 }
 
 impl<W: Write> Pen<W> {
@@ -143,15 +147,18 @@ impl<W: Write> Pen<W> {
         }
     }
 
-    /// Tells of lost lines, if there are any and the destination takes it.
+    /// Tells of lost lines, if there are any and the destination takes it. While it does not, once every [`RETRY`]: however
+    /// much is logged meanwhile, a full disk costs no more than that.
     fn tell(&mut self) {
-        if self.lost == 0 {
+        if self.lost == 0 || self.refused.is_some_and(|refused| refused.elapsed() < RETRY) {
             return;
         }
         let notice = (self.notice)(self.lost, self.problem.as_ref());
         if self.write(&notice).is_ok() {
             self.lost = 0;
             self.problem = None;
+        } else {
+            self.refused = Some(Instant::now());
         }
     }
 
@@ -181,6 +188,7 @@ impl<W: Write> Pen<W> {
                 Ok(written) => {
                     let (done, rest) = bytes.split_at(written.min(bytes.len()));
                     self.torn = !done.ends_with(b"\n");
+                    self.refused = None;
                     bytes = rest;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -214,8 +222,7 @@ fn lines_in(bytes: &[u8]) -> u64 {
 mod tests {
     use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
-
-    use tokio::time::Instant;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     use super::*;
 
@@ -273,11 +280,31 @@ mod tests {
     #[test]
     fn a_full_disk_costs_lines_and_nothing_else() {
         let full = File::options().write(true).open("/dev/full").expect("a full disk");
-        let mut pen = Pen { destination: full, notice, lost: 0, torn: false, problem: None };
+        let mut pen = Pen { destination: full, notice, lost: 0, torn: false, problem: None, refused: None };
         pen.write_batch(b"one\ntwo\n");
         pen.tell();
         assert_eq!(pen.lost, 2);
         assert_eq!(pen.problem.expect("a problem").kind(), ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn while_the_disk_is_full_nothing_is_tried_to_be_told_with_each_line() {
+        static TRIED: AtomicU32 = AtomicU32::new(0);
+        fn counted(lost: u64, problem: Option<&io::Error>) -> Vec<u8> {
+            TRIED.fetch_add(1, Relaxed);
+            notice(lost, problem)
+        }
+        let destination = SmallDisk { taken: Vec::new(), size: 0 };
+        let mut pen = Pen { destination, notice: counted, lost: 0, torn: false, problem: None, refused: None };
+        for _ in 0..1000 {
+            pen.write_batch(b"one\n");
+            pen.tell();
+        }
+        assert!(TRIED.load(Relaxed) <= 2, "{TRIED:?}");
+        pen.destination.size = 1000;
+        pen.write_batch(b"two\n");
+        pen.tell();
+        assert_eq!(String::from_utf8(pen.destination.taken).expect("text"), "two\n1000 lost: StorageFull\n");
     }
 
     /// Takes so many bytes, then is full, until it is emptied.
@@ -301,7 +328,7 @@ mod tests {
     #[test]
     fn a_line_that_was_torn_by_a_full_disk_ends_before_the_next_one_and_counts_as_lost() {
         let destination = SmallDisk { taken: Vec::new(), size: 6 };
-        let mut pen = Pen { destination, notice, lost: 0, torn: false, problem: None };
+        let mut pen = Pen { destination, notice, lost: 0, torn: false, problem: None, refused: None };
         pen.write_batch(b"one\ntwo\nthree\n");
         assert_eq!(pen.lost, 2);
         pen.destination.size = 1000;
