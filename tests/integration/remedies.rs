@@ -46,7 +46,9 @@ const VHOST: &str = "it's $HOME; \"x\"";
 
 /// What a text proposes to type.
 fn commands(text: &str) -> Vec<&str> {
-    text.split('`').skip(1).step_by(2).filter(|quoted| quoted.contains(' ')).collect()
+    let is_command =
+        |quoted: &&str| quoted.contains(' ') && quoted.starts_with(|first: char| first.is_ascii_lowercase());
+    text.split('`').skip(1).step_by(2).filter(is_command).collect()
 }
 
 async fn refused(uri: &str, prefix: &str) -> BrokerError {
