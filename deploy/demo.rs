@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use cancel_worker::broker::{EventSubscription, Publisher, Session, Target, WaitLevel};
+use cancel_worker::broker::rabbitmq::{EventSubscription, Publisher, Session};
+use cancel_worker::broker::{Publisher as _, Session as _, Target, WaitLevel};
 use cancel_worker::message::{CancelRequest, OperationName, ReceivedEvent};
 use cancel_worker::settings;
 use cancel_worker::worker::now;

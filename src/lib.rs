@@ -30,7 +30,7 @@
 //! |---|---|---|
 //! | 6 | `main`, [`cli`] | the commands |
 //! | 5 | [`worker`] | handle, settle, session, shutdown |
-//! | 4 | [`operations_api`], [`broker`], [`simulator`], [`admin`] | the only users of reqwest, of lapin, of axum (the last two) |
+//! | 4 | [`operations_api`], [`broker`], [`simulator`], [`admin`] | the only users of reqwest, of lapin ([`broker::rabbitmq`], behind the port), of axum (the last two) |
 //! | 3 | [`settings`], [`telemetry`] | settings as validated types; logs, readiness |
 //! | 2 | [`message`] | what is read from and written to queues |
 //! | 1 | [`cancellation`], [`pacing`] | the decisions, without I/O |

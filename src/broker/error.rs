@@ -1,10 +1,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use lapin::ErrorKind;
-use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
-
-use super::Role;
+use super::role::Role;
 
 /// Why there is no session, or no longer. Written to fit after "failed to …"; never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -180,11 +177,6 @@ impl BrokerError {
             | Self::Closed => false,
         }
     }
-
-    /// A connection or channel that worked has failed.
-    pub(super) fn lost(role: Role, error: &lapin::Error) -> Self {
-        Self::Lost { role, problem: problem(error) }
-    }
 }
 
 fn guest_hint(user: &str) -> &'static str {
@@ -203,36 +195,4 @@ fn joined(errors: &[BrokerError]) -> String {
 pub(super) fn for_shell(word: &str) -> Cow<'_, str> {
     // It refuses nothing but NUL, which no name has that got so far.
     shlex::try_quote(word).unwrap_or_default()
-}
-
-/// The broker's own refusal, by what it means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Access,
-    NotFound,
-    NotAllowed,
-    Precondition,
-    Other,
-}
-
-/// What the broker said, if it was the broker who failed the call.
-pub(super) fn refusal(error: &lapin::Error) -> Option<(Refusal, &AMQPError)> {
-    let ErrorKind::ProtocolError(reply) = error.kind() else { return None };
-    let refusal = match reply.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Refusal::Access,
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Refusal::NotFound,
-        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Refusal::Precondition,
-        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => Refusal::NotAllowed,
-        _ => Refusal::Other,
-    };
-    Some((refusal, reply))
-}
-
-/// The broker's words, or lapin's where the broker said nothing.
-pub(super) fn problem(error: &lapin::Error) -> String {
-    match error.kind() {
-        ErrorKind::ProtocolError(reply) => reply.get_message().to_string(),
-        ErrorKind::IOError(error) => error.to_string(),
-        _ => error.to_string(),
-    }
 }

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-/// One step of the ladder: a wait queue.
+use crate::settings;
+
+/// A wait queue, by how long a message stays in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitLevel {
     label: String,
@@ -35,9 +37,14 @@ pub struct WaitLevels {
 }
 
 impl WaitLevels {
-    /// The ladder with one level for each duration, in any order. None without any.
+    /// Those of the settings. None without any.
     #[must_use]
-    pub fn new(durations: &[Duration]) -> Option<Self> {
+    pub fn of(topology: &settings::Topology) -> Option<Self> {
+        Self::new(&topology.wait_levels.0.iter().map(|level| **level).collect::<Vec<_>>())
+    }
+
+    /// One level for each duration, in any order. None without any.
+    fn new(durations: &[Duration]) -> Option<Self> {
         let mut durations = durations.to_vec();
         durations.sort_unstable();
         durations.dedup();
@@ -154,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ladder_is_sorted_and_has_a_level() {
+    fn wait_levels_are_sorted_and_there_is_one_at_least() {
         let wait_levels = WaitLevels::new(&[secs(5), secs(1), secs(5)]).expect("levels");
         assert_eq!(wait_levels.levels().map(WaitLevel::label).collect::<Vec<_>>(), ["1s", "5s"]);
         assert_eq!(WaitLevels::new(&[]), None);

@@ -6,7 +6,7 @@ use super::arguments::Check;
 use super::exit::Exit;
 use super::limits::OpenFiles;
 use super::startup::runtime;
-use crate::broker::{Finding, Inspection, Status, inspect};
+use crate::broker::rabbitmq::{Finding, Inspection, Status, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
 use crate::message::{NamePatterns, OperationName};
 use crate::operations_api::{Client, Operations as _};

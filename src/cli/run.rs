@@ -11,7 +11,7 @@ use super::limits::OpenFiles;
 use super::signals::stop_on_signals;
 use super::startup::{runtime, start_logging};
 use crate::admin::Admin;
-use crate::broker::start_io_runtime;
+use crate::broker::rabbitmq::start_io_runtime;
 use crate::operations_api::Client;
 use crate::settings::Loaded;
 use crate::telemetry::Readiness;

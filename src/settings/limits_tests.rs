@@ -1,7 +1,6 @@
 //! Every number, duration and size of the settings, with silly values: each is refused by name with the value, or of use.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use config::{Config, File, FileFormat, ValueKind};
 use tokio::time::Instant;
@@ -117,9 +116,8 @@ fn use_them(settings: &Settings) {
     walk(&policy.retry);
     walk(&policy.polling);
     walk(&amqp.reconnect().expect("intervals"));
-    let levels: Vec<Duration> = amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
-    assert!(WaitLevels::new(&levels).is_some());
-    assert!(levels.iter().all(|level| i32::try_from(level.as_millis()).is_ok()), "for x-message-ttl");
+    let levels = WaitLevels::of(&amqp.topology).expect("a level");
+    assert!(levels.levels().all(|level| i32::try_from(level.ttl().as_millis()).is_ok()), "for x-message-ttl");
     let _ = CallPermits::new(settings.admission());
     let _ = tokio::sync::Semaphore::new(worker.inline_slots);
     assert!(

@@ -6,11 +6,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::broker_link::{Delivery as _, Session};
 use super::handler::Handler;
 use super::in_hand::{CLOSE_DELAY, Fault, Tasks, finish_in_hand, task_ended};
 use super::settler::Settler;
-use crate::broker::{BrokerError, Source};
+use crate::broker::{BrokerError, Delivery as _, Session, Source};
 use crate::operations_api::Operations;
 use crate::settings::Settings;
 use crate::telemetry::Readiness;

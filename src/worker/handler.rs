@@ -7,14 +7,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::broker_link::Delivery;
 use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
 use super::counters::Counters;
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use super::driver::drive;
 use super::waiting::{Limited, Wait, WaitReason};
-use crate::broker::{Source, WaitLevels};
+use crate::broker::{Delivery, Source, WaitLevels};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
     CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,

@@ -5,8 +5,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::broker_link::Session;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Session};
 
 /// From the last acknowledgement to the end of the connection.
 pub(super) const CLOSE_DELAY: Duration = Duration::from_millis(200);

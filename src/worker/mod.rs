@@ -14,10 +14,8 @@
 //! | `call_permits` | [`CallPermits`]: whether a call goes now, by circuit breaker and rate limit |
 //! | `waiting` | [`WaitBudget`]: how long a delivery is held for a wait |
 //! | `settler` | does what was decided; nothing else publishes or acknowledges |
-//! | `broker_link` | [`Broker`] and its kin: what the worker needs of a broker, RabbitMQ or a simulated one |
 //! | `clock`, `counters` | time and jitter; what was settled |
 
-mod broker_link;
 mod call_permits;
 mod clock;
 mod counters;
@@ -30,7 +28,6 @@ mod settler;
 mod supervisor;
 mod waiting;
 
-pub use broker_link::{Broker, Delivery, Publisher, Session};
 pub use call_permits::CallPermits;
 pub use clock::{Clock, now};
 pub use driver::drive;

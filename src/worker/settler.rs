@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tracing::{debug, error, info};
 
-use super::broker_link::{Delivery, Publisher};
 use super::counters::Counters;
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
-use crate::broker::{BrokerError, PublishError, Target};
+use crate::broker::{BrokerError, Delivery, PublishError, Publisher, Target};
 use crate::message::Outgoing;
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::telemetry::Readiness;

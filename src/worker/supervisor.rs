@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::broker_link::{Broker, RabbitMq, Session as _};
 use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
 use super::counters::Counters;
 use super::dispatcher::{DispatchEnd, Limits, work};
 use super::handler::Handler;
 use super::settler::{Settler, publish_retry};
-use crate::broker::{BrokerError, WaitLevels};
+use crate::broker::rabbitmq::RabbitMq;
+use crate::broker::{Broker, BrokerError, Session as _, WaitLevels};
 use crate::cancellation::Policy;
 use crate::message::{EventFormat, EventMode};
 use crate::operations_api::Operations;
@@ -180,12 +180,11 @@ fn handler<O>(
     stop: CancellationToken,
     clock: Clock,
 ) -> Result<Handler<O>, RunError> {
-    let levels: Vec<Duration> = settings.amqp.topology.wait_levels.0.iter().map(|level| **level).collect();
     Ok(Handler {
         operations,
         call_permits: CallPermits::new(settings.admission()),
         policy: policy(settings)?,
-        wait_levels: WaitLevels::new(&levels).ok_or(RunError::NoWaitLevels)?,
+        wait_levels: WaitLevels::of(&settings.amqp.topology).ok_or(RunError::NoWaitLevels)?,
         format: EventFormat {
             type_prefix: settings.events.type_prefix.clone(),
             source: settings.events.source.clone(),

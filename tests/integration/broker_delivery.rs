@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cancel_worker::broker::{Source, Target, WaitLevel};
+use cancel_worker::broker::{Delivery as _, Publisher as _, Session as _, Source, Target, WaitLevel};
 use cancel_worker::cancellation::Outcome;
 use cancel_worker::message::Outgoing;
 use lapin::BasicProperties;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cancel_worker::broker::{PublishError, Publisher, Session, Target};
+use cancel_worker::broker::rabbitmq::{Publisher, Session};
+use cancel_worker::broker::{PublishError, Publisher as _, Session as _, Target};
 use cancel_worker::cancellation::{Outcome, Reason};
 use futures_util::StreamExt as _;
 use lapin::BasicProperties;

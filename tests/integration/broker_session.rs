@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use cancel_worker::broker::{BrokerError, PublishError, Session, Target};
+use cancel_worker::broker::rabbitmq::Session;
+use cancel_worker::broker::{BrokerError, Delivery as _, PublishError, Publisher as _, Session as _, Target};
 use lapin::options::QueueDeleteOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

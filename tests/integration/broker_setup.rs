@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cancel_worker::broker::Session;
+use cancel_worker::broker::rabbitmq::Session;
 use cancel_worker::message::Outgoing;
 use cancel_worker::settings::{self, Amqp};
 use time::macros::datetime;

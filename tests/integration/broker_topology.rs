@@ -1,6 +1,7 @@
 //! Declaring and verifying queues and exchanges, and what is said where they differ.
 
-use cancel_worker::broker::{BrokerError, Session, Status, Target, inspect};
+use cancel_worker::broker::rabbitmq::{Session, Status, inspect};
+use cancel_worker::broker::{BrokerError, Delivery as _, Publisher as _, Session as _, Target};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use cancel_worker::broker::{BrokerError, Session};
+use cancel_worker::broker::rabbitmq::Session;
+use cancel_worker::broker::{BrokerError, Session as _};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;

@@ -23,8 +23,8 @@ const WITHIN_A_ROW: &[(&str, &str)] = &[("cancellation", "pacing"), ("main", "cl
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("reqwest", &["operations_api/"]),
     ("google_cloud_auth", &["operations_api/auth/"]),
-    ("lapin", &["broker/"]),
-    ("async_compat", &["broker/"]),
+    ("lapin", &["broker/rabbitmq/"]),
+    ("async_compat", &["broker/rabbitmq/"]),
     ("axum", &["simulator/", "admin/"]),
     ("backoff", &["pacing/backoff.rs"]),
     ("anyhow", &["cli/", "main.rs"]),
@@ -312,11 +312,15 @@ fn last<'a>(_: &'a str) { crate::cli::run() }
 
 #[test]
 fn a_library_out_of_its_place_is_caught() {
-    assert_eq!(broken("worker/mod.rs", "fn f(_: lapin::Channel) {}"), ["1: uses `lapin`, which only src/broker/ may"]);
+    assert_eq!(
+        broken("worker/mod.rs", "fn f(_: lapin::Channel) {}"),
+        ["1: uses `lapin`, which only src/broker/rabbitmq/ may"]
+    );
+    assert_eq!(broken("broker/port.rs", "use lapin::Channel;").len(), 1);
     assert_eq!(broken("broker/mod.rs", "use reqwest::Client;").len(), 1);
     assert_eq!(broken("broker/mod.rs", "fn f() -> anyhow::Result<()> { anyhow!(\"no\") }").len(), 2);
     assert_eq!(broken("broker/mod.rs", "use ::{axum::Router, std::fmt};").len(), 1);
-    assert_eq!(broken("broker/mod.rs", "use lapin::Channel;"), [""; 0]);
+    assert_eq!(broken("broker/rabbitmq/session.rs", "use lapin::Channel;"), [""; 0]);
     assert_eq!(broken("main.rs", "fn main() -> anyhow::Result<()> {}"), [""; 0]);
 }
 

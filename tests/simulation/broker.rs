@@ -3,9 +3,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use cancel_worker::broker::{BrokerError, PublishError, Role, Source, Target};
+use cancel_worker::broker::{Broker, BrokerError, Delivery, PublishError, Publisher, Role, Session, Source, Target};
 use cancel_worker::message::{Envelope, Outgoing};
-use cancel_worker::worker::{Broker, Delivery, Publisher, Session};
 
 use crate::test_env::{Message, SessionState, TestEnv};
 

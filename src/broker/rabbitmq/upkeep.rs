@@ -7,18 +7,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::address::Address;
 use super::connection::BrokerConnection;
 use super::names::Names;
+use super::session_end::SessionEnd;
 use super::topology::{self, Findings};
 use super::topology_item::TopologyItem;
-use super::{BrokerError, SessionEnd};
+use crate::broker::error::BrokerError;
 use crate::settings;
 
 /// How often the topology is looked at, where nothing hints at a fault.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// How often while something is not as it has to be, so that the worker is ready soon after the mend; and no more often than
-/// this, however many publishes find no queue.
-const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// So many problems are told in full.
-const TOLD_PROBLEMS: usize = 3;
+/// How often while something is not as it has to be, so that the worker is ready soon after the repair; and no more often
+/// than this, however many publishes find no queue.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// At most this many problems are told in full.
+const MAX_TOLD_PROBLEMS: usize = 3;
 
 /// Looks after queues, exchanges and bindings while a session lasts: what somebody or a policy deleted is declared again,
 /// or said. Until then nothing else would tell of it, and what goes there would be stuck.
@@ -29,15 +30,29 @@ pub(super) struct Upkeep {
     problem: Mutex<Option<String>>,
 }
 
-/// What is looked after, and where.
-pub(super) struct Place {
+/// What one round of the upkeep needs.
+pub(super) struct TopologyChecker {
     /// Consuming: an alarm never blocks it. Channels are opened and closed on it, and disturb nothing.
     pub(super) link: Arc<BrokerConnection>,
     pub(super) address: Address,
     pub(super) names: Arc<Names>,
     pub(super) settings: settings::Topology,
     /// For one round.
-    pub(super) limit: Duration,
+    pub(super) timeout: Duration,
+}
+
+impl TopologyChecker {
+    /// One round. None where there was no answer.
+    async fn check(&self) -> Option<Findings> {
+        let Self { link, address, names, settings, timeout: limit } = self;
+        match timeout(*limit, topology::look_after(link, address, names, settings)).await {
+            Ok(Ok(findings)) => return Some(findings),
+            // The session ends of itself where that is what it means.
+            Ok(Err(error)) => tracing::debug!(%error, "the topology could not be looked at"),
+            Err(_) => tracing::debug!("the topology could not be looked at in time"),
+        }
+        None
+    }
 }
 
 impl Upkeep {
@@ -52,21 +67,21 @@ impl Upkeep {
     }
 
     /// Looks, again and again, until the session is over.
-    pub(super) async fn run(self: Arc<Self>, place: Place, over: SessionEnd) {
+    pub(super) async fn run(self: Arc<Self>, checker: TopologyChecker, over: SessionEnd) {
         let looking = async {
             // Opening the session was the first look.
             let mut last = Instant::now();
             loop {
                 let asked = async {
                     self.asked.notified().await;
-                    sleep_until(last + SHORTEST_CHECK_INTERVAL).await;
+                    sleep_until(last + MIN_CHECK_INTERVAL).await;
                 };
-                let interval = if self.problem().is_some() { SHORTEST_CHECK_INTERVAL } else { CHECK_INTERVAL };
+                let interval = if self.problem().is_some() { MIN_CHECK_INTERVAL } else { CHECK_INTERVAL };
                 tokio::select! {
                     () = sleep_until(last + interval) => {}
                     () = asked => {}
                 }
-                self.look(&place).await;
+                self.look(&checker).await;
                 last = Instant::now();
             }
         };
@@ -77,16 +92,10 @@ impl Upkeep {
         }
     }
 
-    async fn look(&self, place: &Place) {
-        let Place { link, address, names, settings, limit } = place;
-        match timeout(*limit, topology::look_after(link, address, names, settings)).await {
-            Ok(Ok(Findings { made, problems })) => {
-                tell_made(&made);
-                self.enter(told(&problems));
-            }
-            // The session ends of itself where that is what it means.
-            Ok(Err(error)) => tracing::debug!(%error, "the topology could not be looked at"),
-            Err(_) => tracing::debug!("the topology could not be looked at in time"),
+    async fn look(&self, checker: &TopologyChecker) {
+        if let Some(Findings { made, problems }) = checker.check().await {
+            tell_made(&made);
+            self.enter(told(&problems));
         }
     }
 
@@ -127,8 +136,8 @@ pub(super) fn named(parts: &[TopologyItem]) -> String {
 }
 
 fn told(problems: &[BrokerError]) -> Option<String> {
-    let shown = problems.iter().take(TOLD_PROBLEMS).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    match problems.len().saturating_sub(TOLD_PROBLEMS) {
+    let shown = problems.iter().take(MAX_TOLD_PROBLEMS).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    match problems.len().saturating_sub(MAX_TOLD_PROBLEMS) {
         0 => (!shown.is_empty()).then_some(shown),
         more => Some(format!("{shown}; and {more} more")),
     }

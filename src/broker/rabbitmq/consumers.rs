@@ -6,8 +6,13 @@ use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, B
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
+use super::delivery::Delivery;
 use super::names::Names;
-use super::{BrokerError, Delivery, Role, SessionEnd, Source};
+use super::refusal::connection_lost;
+use super::session_end::SessionEnd;
+use crate::broker::error::BrokerError;
+use crate::broker::role::Role;
+use crate::broker::source::Source;
 
 /// The consumers of one session.
 pub(super) struct Consumers {
@@ -50,7 +55,7 @@ impl Consumers {
 
     /// Starts a consumer for each queue.
     pub(super) async fn start(&mut self, prefetch: u16) -> Result<(), BrokerError> {
-        let lost = |error: lapin::Error| self.over.end(BrokerError::lost(Role::Consume, &error));
+        let lost = |error: lapin::Error| self.over.end(connection_lost(Role::Consume, &error));
         // Per consumer; RabbitMQ 4.3 refuses the other kind.
         self.channel.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(lost)?;
         self.starts += 1;
@@ -69,7 +74,7 @@ impl Consumers {
 
     /// The one message at the head of a queue, if there is any.
     pub(super) async fn take(&self, source: Source) -> Result<Option<Delivery>, BrokerError> {
-        let lost = |error: lapin::Error| self.over.end(BrokerError::lost(Role::Consume, &error));
+        let lost = |error: lapin::Error| self.over.end(connection_lost(Role::Consume, &error));
         let queue = self.queues.iter().find(|(of, _)| *of == source).map_or("", |(_, queue)| queue.as_str());
         let name = ShortString::try_new(queue).unwrap_or_default();
         let message = self.channel.basic_get(name, BasicGetOptions { no_ack: false }).await.map_err(lost)?;
@@ -82,7 +87,7 @@ impl Consumers {
 
     /// Stops all consumers. What the broker had sent already and nobody took is handed back as deliveries.
     pub(super) async fn stop(&mut self) -> Result<Vec<Delivery>, BrokerError> {
-        let lost = |error: lapin::Error| self.over.end(BrokerError::lost(Role::Consume, &error));
+        let lost = |error: lapin::Error| self.over.end(connection_lost(Role::Consume, &error));
         let mut left = Vec::new();
         for mut live in std::mem::take(&mut self.consumers) {
             // After the broker's answer there are no more deliveries, and the stream ends.
@@ -111,7 +116,7 @@ impl Consumers {
                     return Poll::Ready(Ok(Delivery::new(delivery, live.source, self.over.clone())));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Err(self.over.end(BrokerError::lost(Role::Consume, &error))));
+                    return Poll::Ready(Err(self.over.end(connection_lost(Role::Consume, &error))));
                 }
                 // On a live channel: the broker cancelled this consumer alone, and nothing else tells of it.
                 Poll::Ready(None) if self.channel.status().connected() => {

@@ -2,7 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-use super::BrokerError;
+use crate::broker::error::BrokerError;
 
 /// The end of a session, shared by all its parts. The first cause stays.
 #[derive(Clone, Debug, Default)]

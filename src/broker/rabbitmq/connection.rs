@@ -1,4 +1,3 @@
-use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
@@ -11,44 +10,20 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::BrokerError;
 use super::address::Address;
 use super::dial::dial;
-use super::error::{Refusal, problem, refusal};
+use super::refusal::{Refusal, connection_lost, problem, refusal};
+use crate::broker::error::BrokerError;
+use crate::broker::role::Role;
 
 /// How long an orderly close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a connection is for. An alarm blocks connections that publish, acknowledgements included, so consuming has
-/// one of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Takes deliveries and answers them.
-    Consume,
-    /// Publishes.
-    Publish,
-    /// Publishes direct replies.
-    Reply,
-    /// Looks at queues and exchanges.
-    Inspect,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Consume => "consume",
-            Self::Publish => "publish",
-            Self::Reply => "reply",
-            Self::Inspect => "inspect",
-        })
-    }
-}
 
 /// One connection, without lapin's recovery. Dropping it cuts it.
 pub(super) struct BrokerConnection {
     connection: Connection,
     role: Role,
-    _wire: SocketGuard,
+    _socket_guard: SocketGuard,
 }
 
 impl BrokerConnection {
@@ -114,7 +89,7 @@ impl BrokerConnection {
         };
         let (uri, properties) = (with_heartbeat(address.uri(), heartbeat), properties(worker, role));
         match timeout_at(end, Connection::connector(uri, runtime, connector, properties)).await {
-            Ok(Ok(connection)) => Ok(Self { connection, role, _wire: socket_guard }),
+            Ok(Ok(connection)) => Ok(Self { connection, role, _socket_guard: socket_guard }),
             Ok(Err(error)) => Err(explained(&error, address, socket_guard.stage())),
             Err(_) => Err(BrokerError::TimedOut { address: node(), stage: socket_guard.stage().as_str(), limit }),
         }
@@ -129,7 +104,7 @@ impl BrokerConnection {
     }
 
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
-        self.connection.create_channel().await.map_err(|error| BrokerError::lost(self.role, &error))
+        self.connection.create_channel().await.map_err(|error| connection_lost(self.role, &error))
     }
 
     /// The largest frame that may be sent, in bytes.

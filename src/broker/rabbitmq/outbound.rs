@@ -3,7 +3,7 @@ use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::content::Content;
-use super::publisher::PublishError;
+use crate::broker::publish_error::PublishError;
 use crate::message::Outgoing;
 
 /// Says in a dead letter how many bytes of headers did not fit.

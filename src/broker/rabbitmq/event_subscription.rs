@@ -6,7 +6,10 @@ use lapin::{Channel, Consumer};
 use super::connection::BrokerConnection;
 use super::content::Content;
 use super::names::Names;
-use super::{BrokerError, Role, SessionEnd};
+use super::refusal::connection_lost;
+use super::session_end::SessionEnd;
+use crate::broker::error::BrokerError;
+use crate::broker::role::Role;
 
 /// Watches events as they are published, through a queue of its own that goes with it. Nothing is taken from others,
 /// and nothing is kept: for the command line.
@@ -18,7 +21,7 @@ pub struct EventSubscription {
 
 impl EventSubscription {
     pub(super) async fn open(link: &BrokerConnection, names: &Names, over: SessionEnd) -> Result<Self, BrokerError> {
-        let lost = |error: lapin::Error| over.end(BrokerError::lost(Role::Consume, &error));
+        let lost = |error: lapin::Error| over.end(connection_lost(Role::Consume, &error));
         let channel = link.channel().await?;
         let options = QueueDeclareOptions::exclusive().auto_delete();
         let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.map_err(lost)?;
@@ -42,7 +45,7 @@ impl EventSubscription {
         };
         match event {
             Some(Ok(delivery)) => Ok(Content::new(delivery.data, delivery.properties)),
-            Some(Err(error)) => Err(self.over.end(BrokerError::lost(Role::Consume, &error))),
+            Some(Err(error)) => Err(self.over.end(connection_lost(Role::Consume, &error))),
             None => Err(self.over.end(BrokerError::ConsumerCancelled { queue: self.consumer.queue().to_string() })),
         }
     }

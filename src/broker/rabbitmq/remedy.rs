@@ -1,8 +1,8 @@
-use super::BrokerError;
 use super::address::Address;
-use super::error::{Refusal, for_shell, problem, refusal};
 use super::names::Name;
+use super::refusal::{Refusal, problem, refusal};
 use super::topology_item::TopologyItem;
+use crate::broker::error::{BrokerError, for_shell};
 
 /// What a refused declaration means, and what to do.
 pub(super) fn fault(error: &lapin::Error, part: &TopologyItem, passive: bool, address: &Address) -> BrokerError {

@@ -1,40 +1,36 @@
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::Stream as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::task::AtomicWaker;
-use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
-use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ConnectionStatus};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::outbound::Outbound;
-use super::publisher::PublishError;
-use super::{BrokerError, Role, SessionEnd};
+use super::super::outbound::Outbound;
+use super::super::refusal::connection_lost;
+use super::super::session_end::SessionEnd;
+use super::confirmed::Confirmed;
+use super::returns::Returns;
+use super::wake_flag::WakeFlag;
+use crate::broker::error::BrokerError;
+use crate::broker::publish_error::PublishError;
+use crate::broker::role::Role;
 
 /// At most this many publishes wait for their confirm at once.
 const MAX_UNCONFIRMED: usize = 1024;
 
-/// Proof that the broker has a message safe in a queue. Only the publisher makes one, and acknowledging takes one.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "it is the proof that acknowledging a delivery takes"]
-pub struct Confirmed(());
-
 type Answer = Result<Confirmed, PublishError>;
 
 /// A message to be published, and where the answer goes.
-pub(super) struct Job {
-    pub(super) message: Outbound,
-    pub(super) answer: oneshot::Sender<Answer>,
+pub(in super::super) struct Job {
+    pub(in super::super) message: Outbound,
+    pub(in super::super) answer: oneshot::Sender<Answer>,
 }
 
 /// A job whose publish waits for its confirm.
@@ -62,13 +58,13 @@ type Attempt = Pin<Box<dyn Future<Output = (InFlight, lapin::Result<Confirmation
 ///    else's return says nothing, and the message is published again.
 ///
 /// For 1 all publishes have to start here, too, so that no confirm is ever outside `unconfirmed`.
-pub(super) struct Ledger {
+pub(in super::super) struct Ledger {
     channel: Arc<Channel>,
     connection: ConnectionStatus,
     over: SessionEnd,
     confirm_timeout: Duration,
     unconfirmed: FuturesUnordered<Attempt>,
-    bell: Arc<WakeFlag>,
+    wake_flag: Arc<WakeFlag>,
     /// When each attempt began; the first is the oldest.
     started: BTreeMap<u64, Instant>,
     /// When the connection was last seen blocked: waiting is no fault until then.
@@ -79,7 +75,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         channel: Channel,
         connection: ConnectionStatus,
         over: SessionEnd,
@@ -92,7 +88,7 @@ impl Ledger {
             over,
             confirm_timeout,
             unconfirmed: FuturesUnordered::new(),
-            bell: Arc::default(),
+            wake_flag: Arc::default(),
             started: BTreeMap::new(),
             blocked: None,
             returns: Returns::default(),
@@ -102,7 +98,7 @@ impl Ledger {
     }
 
     /// Publishes jobs until the session is over. Jobs that are unanswered then are dropped, and with them their answer.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(in super::super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let over = self.over.clone();
         let mut tick = interval((self.confirm_timeout / 10).clamp(Duration::from_millis(20), Duration::from_secs(1)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,17 +135,17 @@ impl Ledger {
     }
 
     /// Everything that is ready, and all of it. `FuturesUnordered` may say `Pending` with futures still queued, and wakes
-    /// itself then: the bell tells that apart from having nothing left.
+    /// itself then: the flag tells that apart from having nothing left.
     fn drain(&mut self, context: &mut Context<'_>) -> Poll<Vec<(InFlight, lapin::Result<Confirmation>)>> {
-        self.bell.task.register(context.waker());
-        let bell = Waker::from(Arc::clone(&self.bell));
+        self.wake_flag.register(context.waker());
+        let waker = Waker::from(Arc::clone(&self.wake_flag));
         let mut ready = Vec::new();
         loop {
-            self.bell.rung.store(false, Ordering::SeqCst);
-            match Pin::new(&mut self.unconfirmed).poll_next(&mut Context::from_waker(&bell)) {
+            self.wake_flag.reset();
+            match Pin::new(&mut self.unconfirmed).poll_next(&mut Context::from_waker(&waker)) {
                 Poll::Ready(Some(done)) => ready.push(done),
                 Poll::Ready(None) => break,
-                Poll::Pending if self.bell.rung.load(Ordering::SeqCst) => {}
+                Poll::Pending if self.wake_flag.is_woken() => {}
                 Poll::Pending => break,
             }
         }
@@ -173,7 +169,7 @@ impl Ledger {
         let Outbound { exchange, routing_key, .. } = &publish.job.message;
         let answer = match (result, returned) {
             (Err(error), _) => {
-                self.over.end(BrokerError::lost(Role::Publish, &error));
+                self.over.end(connection_lost(Role::Publish, &error));
                 return;
             }
             (Ok(Confirmation::NotRequested), _) => {
@@ -189,7 +185,7 @@ impl Ledger {
             (Ok(Confirmation::Nack(_)), None) => {
                 Err(PublishError::Refused { exchange: exchange.to_string(), routing_key: routing_key.to_string() })
             }
-            (Ok(Confirmation::Ack(None)), None) => Ok(Confirmed(())),
+            (Ok(Confirmation::Ack(None)), None) => Ok(Confirmed::new()),
             (Ok(Confirmation::Ack(Some(_))), None) => {
                 self.repeated.fetch_add(1, Ordering::Relaxed);
                 self.publish(publish);
@@ -228,124 +224,4 @@ async fn confirmed(channel: Arc<Channel>, publish: InFlight) -> (InFlight, lapin
         Err(error) => Err(error),
     };
     (publish, result)
-}
-
-/// Wakes the task, and remembers that it did.
-#[derive(Default)]
-struct WakeFlag {
-    rung: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for WakeFlag {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::SeqCst);
-        self.task.wake();
-    }
-}
-
-/// Which open publishes were returned. A return names exchange, routing key and message id, which several publishes
-/// may share (duplicates of one request have the same event id): it is entered against all of them that are open at
-/// that moment. So none can be missed, and one that was routed after all is only published again. Publishes that are
-/// opened later are not touched, or endless overlap would keep one return alive for ever.
-#[derive(Default)]
-struct Returns {
-    hasher: RandomState,
-    /// By key, while any publish with that key is open.
-    open: HashMap<u64, Open>,
-    next_number: u64,
-}
-
-#[derive(Default)]
-struct Open {
-    publishes: usize,
-    /// Publishes up to this number were returned, for this reason.
-    returned: Option<(u64, String)>,
-}
-
-impl Returns {
-    /// A hash: where two differ and collide, they are taken for the same, which is safe.
-    fn key(&self, exchange: &ShortString, routing_key: &ShortString, message_id: Option<&ShortString>) -> u64 {
-        self.hasher.hash_one((exchange, routing_key, message_id))
-    }
-
-    /// Answers with the publish's number.
-    fn open(&mut self, key: u64) -> u64 {
-        self.open.entry(key).or_default().publishes += 1;
-        self.next_number += 1;
-        self.next_number
-    }
-
-    fn enter(&mut self, message: &BasicReturnMessage) {
-        let delivery = &message.delivery;
-        let key = self.key(&delivery.exchange, &delivery.routing_key, delivery.properties.message_id().as_ref());
-        // None open: a duplicate's return has stood for this one, which is settled.
-        if let Some(open) = self.open.get_mut(&key) {
-            open.returned = Some((self.next_number, format!("{} {}", message.reply_code, message.reply_text)));
-        }
-    }
-
-    /// Why the publish was returned, if it was.
-    fn of(&self, key: u64, number: u64) -> Option<&str> {
-        let (last, reason) = self.open.get(&key)?.returned.as_ref()?;
-        (number <= *last).then_some(reason.as_str())
-    }
-
-    fn close(&mut self, key: u64) {
-        if let Entry::Occupied(mut entry) = self.open.entry(key) {
-            entry.get_mut().publishes -= 1;
-            if entry.get().publishes == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn opened(returns: &mut Returns, id: &str) -> (u64, u64) {
-        let key = returns.key(&"x".into(), &"k".into(), Some(&id.into()));
-        (key, returns.open(key))
-    }
-
-    /// As `enter` does, without a message, which only lapin can make.
-    fn enter(returns: &mut Returns, id: &str) {
-        let key = returns.key(&"x".into(), &"k".into(), Some(&id.into()));
-        let last = returns.next_number;
-        if let Some(open) = returns.open.get_mut(&key) {
-            open.returned = Some((last, "312 NO_ROUTE".to_owned()));
-        }
-    }
-
-    #[test]
-    fn a_return_counts_against_all_open_publishes_of_its_id_and_no_later_ones() {
-        let mut returns = Returns::default();
-        let (key, first) = opened(&mut returns, "a");
-        let (_, twin) = opened(&mut returns, "a");
-        let (other, another) = opened(&mut returns, "b");
-        enter(&mut returns, "a");
-        let (_, later) = opened(&mut returns, "a");
-        assert_eq!(returns.of(key, first), Some("312 NO_ROUTE"));
-        assert_eq!(returns.of(key, twin), Some("312 NO_ROUTE"));
-        assert_eq!(returns.of(key, later), None);
-        assert_eq!(returns.of(other, another), None);
-    }
-
-    #[test]
-    fn a_return_is_forgotten_with_the_last_publish_of_its_id() {
-        let mut returns = Returns::default();
-        let (key, _) = opened(&mut returns, "a");
-        enter(&mut returns, "a");
-        returns.close(key);
-        assert!(returns.open.is_empty());
-        enter(&mut returns, "a");
-        let (key, number) = opened(&mut returns, "a");
-        assert_eq!(returns.of(key, number), None);
-    }
 }

@@ -5,16 +5,18 @@ use lapin::options::BasicPublishOptions;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::BrokerError;
 use super::address::Address;
-use super::connection::{BrokerConnection, Role};
+use super::connection::BrokerConnection;
 use super::outbound::Outbound;
+use super::refusal::connection_lost;
+use crate::broker::error::BrokerError;
+use crate::broker::role::Role;
 use crate::settings::{self, UriSource};
 
-/// How long one reply may take, connecting included. Whoever waits for it does not wait for ever either.
+/// How long one reply may take, connecting included. A requester does not wait for ever either.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time between two connections, in which replies are dropped.
-const PAUSE: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// Direct replies, best effort. Their address comes from the request, that is, from anybody; at one that the broker
 /// did not make, RabbitMQ 3.10 crashes the channel and closes the whole connection. So they have a connection of their
@@ -25,11 +27,11 @@ pub(super) struct Replies {
     uris: UriSource,
     worker: String,
     heartbeat: Duration,
-    line: Mutex<Line>,
+    connection: Mutex<ReplyConnection>,
 }
 
 #[derive(Default)]
-struct Line {
+struct ReplyConnection {
     open: Option<(BrokerConnection, Channel)>,
     opened: Option<Instant>,
 }
@@ -37,7 +39,7 @@ struct Line {
 impl Replies {
     pub(super) fn new(address: Address, settings: &settings::Amqp, worker: &str) -> Self {
         let (uris, heartbeat) = (settings.uris.clone(), *settings.heartbeat);
-        Self { address, uris, worker: worker.to_owned(), heartbeat, line: Mutex::default() }
+        Self { address, uris, worker: worker.to_owned(), heartbeat, connection: Mutex::default() }
     }
 
     /// Sends one reply. Whether anybody takes it is not known: the broker returns mandatory replies that it delivered,
@@ -48,7 +50,7 @@ impl Replies {
             let Outbound { exchange, routing_key, body, properties } = message;
             let published =
                 channel.basic_publish(exchange, routing_key, BasicPublishOptions::default(), &body, properties).await;
-            published.map(drop).map_err(|error| BrokerError::lost(Role::Reply, &error))
+            published.map(drop).map_err(|error| connection_lost(Role::Reply, &error))
         };
         let late = || {
             let (address, stage) = (self.address.to_string(), "sending a reply");
@@ -59,21 +61,21 @@ impl Replies {
 
     /// The channel, opened with its connection where there is none.
     async fn channel(&self) -> Result<Channel, BrokerError> {
-        let mut line = self.line.lock().await;
-        if let Some((link, channel)) = &line.open {
+        let mut current = self.connection.lock().await;
+        if let Some((link, channel)) = &current.open {
             if link.connection().status().connected() && channel.status().connected() {
                 return Ok(channel.clone());
             }
-            line.open = None;
+            current.open = None;
         }
-        if line.opened.is_some_and(|opened| opened.elapsed() < PAUSE) {
+        if current.opened.is_some_and(|opened| opened.elapsed() < RECONNECT_DELAY) {
             return Err(BrokerError::Lost { role: Role::Reply, problem: "it ended a moment ago".to_owned() });
         }
-        line.opened = Some(Instant::now());
+        current.opened = Some(Instant::now());
         let address = self.address.renewed(&self.uris);
         let link = BrokerConnection::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
         let channel = link.channel().await?;
-        line.open = Some((link, channel.clone()));
+        current.open = Some((link, channel.clone()));
         Ok(channel)
     }
 }

@@ -1,13 +1,14 @@
 use lapin::Channel;
 
 use super::address::Address;
-use super::connection::{BrokerConnection, Role};
-use super::error::{Refusal, refusal};
+use super::connection::BrokerConnection;
 use super::names::Names;
+use super::refusal::{Refusal, refusal};
 use super::remedy::fault;
-use super::topology;
+use super::topology::{self, Depth};
 use super::topology_item::TopologyItem;
-use super::{BrokerError, topology::Depth};
+use crate::broker::error::BrokerError;
+use crate::broker::role::Role;
 use crate::settings;
 
 /// What [`inspect`] found.

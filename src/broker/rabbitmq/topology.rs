@@ -2,13 +2,13 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use super::BrokerError;
 use super::address::Address;
 use super::connection::BrokerConnection;
-use super::error::{Refusal, refusal};
 use super::names::{DEAD_KEY, FOLLOWUP_KEY, Name, Names, QueueBinding};
+use super::refusal::{Refusal, connection_lost, refusal};
 use super::remedy::fault;
 use super::topology_item::TopologyItem;
+use crate::broker::error::BrokerError;
 use crate::settings;
 
 /// For queues whose messages must outlast any number of redeliveries: without one, RabbitMQ 4 drops a message of a
@@ -22,9 +22,9 @@ pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Topology
     let work = || quorum(&[("x-delivery-limit", i64::from(settings.delivery_limit).into())], Some(&dead));
     let kept = || quorum(&[("x-delivery-limit", NO_DELIVERY_LIMIT.into())], None);
 
-    lane(&mut parts, &names.dead, ExchangeKind::Direct, DEAD_KEY, kept());
-    lane(&mut parts, &names.requests, ExchangeKind::Topic, "#", work());
-    lane(&mut parts, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, work());
+    queue_with_exchange(&mut parts, &names.dead, ExchangeKind::Direct, DEAD_KEY, kept());
+    queue_with_exchange(&mut parts, &names.requests, ExchangeKind::Topic, "#", work());
+    queue_with_exchange(&mut parts, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, work());
 
     let back = names.followups.address(FOLLOWUP_KEY);
     parts.push(TopologyItem::Exchange { name: names.wait_exchange.clone(), kind: ExchangeKind::Direct });
@@ -47,13 +47,19 @@ pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Topology
     parts
 }
 
-fn lane(parts: &mut Vec<TopologyItem>, lane: &QueueBinding, kind: ExchangeKind, key: &str, arguments: FieldTable) {
-    match &lane.exchange {
+fn queue_with_exchange(
+    parts: &mut Vec<TopologyItem>,
+    binding: &QueueBinding,
+    kind: ExchangeKind,
+    key: &str,
+    arguments: FieldTable,
+) {
+    match &binding.exchange {
         Some(exchange) => {
             parts.push(TopologyItem::Exchange { name: exchange.clone(), kind });
-            bound(parts, &lane.queue, exchange, key, arguments);
+            bound(parts, &binding.queue, exchange, key, arguments);
         }
-        None => parts.push(TopologyItem::Queue { name: lane.queue.clone(), arguments }),
+        None => parts.push(TopologyItem::Queue { name: binding.queue.clone(), arguments }),
     }
 }
 
@@ -105,7 +111,7 @@ pub(super) async fn apply(
             made.push(part);
         }
     }
-    channel.close(200, "OK".into()).await.map_err(|error| BrokerError::lost(link.role(), &error))?;
+    channel.close(200, "OK".into()).await.map_err(|error| connection_lost(link.role(), &error))?;
     Ok(made)
 }
 

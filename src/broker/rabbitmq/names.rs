@@ -1,8 +1,5 @@
-use std::time::Duration;
-
-use super::WaitLevel;
-use super::wait_levels::WaitLevels;
-use crate::cancellation::Outcome;
+use crate::broker::target::Target;
+use crate::broker::wait_levels::{WaitLevel, WaitLevels};
 use crate::settings;
 
 /// What binds the queue of follow-ups to its exchange.
@@ -14,24 +11,11 @@ const REQUEST_KEY: &str = "cancel";
 /// What a reply's address begins with. Nothing else is replied to: the default exchange reaches every queue.
 const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
-/// Where a message is published to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// As upstream would: to the exchange of requests.
-    Request,
-    /// To the exchange of events, with the routing key `operation.<outcome>`.
-    Event(Outcome),
-    /// Into a wait queue, from which it comes back as a follow-up.
-    Wait(WaitLevel),
-    /// To the dead letters.
-    Dead,
-}
-
 /// A queue or exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) name: String,
-    /// The user's own: verified, never declared or bound.
+    /// Named by the user's settings: verified, never declared or bound.
     pub(super) external: bool,
 }
 
@@ -85,7 +69,6 @@ impl Names {
             Some(name) => Name { name: name.clone(), external: true },
             None => Name { name: ours(name), external: false },
         };
-        let durations: Vec<Duration> = topology.wait_levels.0.iter().map(|span| **span).collect();
         Self {
             requests: QueueBinding::new(
                 &ours("requests"),
@@ -97,7 +80,7 @@ impl Names {
             wait_exchange: named(None, "wait"),
             events_exchange: named(external.events_exchange.as_ref(), "events"),
             results: topology.results.then(|| named(external.results_queue.as_ref(), "results")),
-            levels: WaitLevels::new(&durations)
+            levels: WaitLevels::of(topology)
                 .map(|wait_levels| wait_levels.levels().cloned().collect())
                 .unwrap_or_default(),
             prefix: prefix.clone(),
@@ -111,8 +94,9 @@ impl Names {
 
     /// Whether it is one of the exchanges that the worker declares and binds itself.
     pub(super) fn is_ours(&self, exchange: &str) -> bool {
-        let lanes = [&self.requests, &self.followups, &self.dead].into_iter().filter_map(|lane| lane.exchange.as_ref());
-        lanes.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.external && name.name == exchange)
+        let bindings =
+            [&self.requests, &self.followups, &self.dead].into_iter().filter_map(|binding| binding.exchange.as_ref());
+        bindings.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.external && name.name == exchange)
     }
 
     /// Exchange and routing key.
@@ -133,8 +117,10 @@ pub(super) fn reply_route(address: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::cancellation::Reason;
+    use crate::cancellation::{Outcome, Reason};
     use crate::settings::{ExternalNames, HumanDuration, HumanDurations, Topology};
 
     fn names(external: ExternalNames) -> Names {

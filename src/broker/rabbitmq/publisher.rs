@@ -1,0 +1,104 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lapin::options::ConfirmSelectOptions;
+use tokio::sync::{mpsc, oneshot};
+
+use super::confirms::{Confirmed, Job, Ledger};
+use super::connection::BrokerConnection;
+use super::delivery::Delivery;
+use super::names::{Names, reply_route};
+use super::outbound::Outbound;
+use super::refusal::connection_lost;
+use super::replies::Replies;
+use super::session_end::SessionEnd;
+use super::upkeep::Upkeep;
+use crate::broker::error::BrokerError;
+use crate::broker::port;
+use crate::broker::publish_error::PublishError;
+use crate::broker::target::Target;
+use crate::message::Outgoing;
+
+/// Jobs that wait for the ledger; more wait with their publishers.
+const MAX_QUEUED_JOBS: usize = 64;
+
+/// Publishes, persistent and mandatory, and waits for the broker's confirm. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    jobs: mpsc::Sender<Job>,
+    names: Arc<Names>,
+    replies: Arc<Replies>,
+    frame_max: usize,
+    over: SessionEnd,
+    upkeep: Arc<Upkeep>,
+    repeated: Arc<AtomicU64>,
+}
+
+impl Publisher {
+    /// Opens the channel and starts the task that owns it.
+    pub(super) async fn open(
+        link: &BrokerConnection,
+        names: Arc<Names>,
+        confirm_timeout: Duration,
+        replies: Replies,
+        over: SessionEnd,
+        upkeep: Arc<Upkeep>,
+    ) -> Result<Self, BrokerError> {
+        let channel = link.channel().await?;
+        let options = ConfirmSelectOptions::default();
+        channel.confirm_select(options).await.map_err(|error| connection_lost(link.role(), &error))?;
+        let repeated = Arc::new(AtomicU64::new(0));
+        let status = link.connection().status().clone();
+        let ledger = Ledger::new(channel, status, over.clone(), confirm_timeout, Arc::clone(&repeated));
+        let (jobs, queue) = mpsc::channel(MAX_QUEUED_JOBS);
+        tokio::spawn(ledger.run(queue));
+        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: link.frame_max(), over, upkeep, repeated })
+    }
+
+    /// How many publishes were made again because their confirm came with another's return. For metrics.
+    #[must_use]
+    pub fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
+    async fn confirmed(&self, message: Outbound) -> Result<Confirmed, PublishError> {
+        let over = || PublishError::SessionOver(self.over.cause().unwrap_or(BrokerError::Closed));
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job { message, answer }).await.map_err(|_| over())?;
+        let answer = answered.await.unwrap_or_else(|_| Err(over()));
+        if let Err(PublishError::Unroutable { exchange, .. }) = &answer
+            && self.names.is_ours(exchange)
+        {
+            self.upkeep.look_now();
+        }
+        answer
+    }
+}
+
+impl port::Publisher for Publisher {
+    type Delivery = Delivery;
+    type Proof = Confirmed;
+
+    async fn publish(&self, target: &Target, message: Outgoing) -> Result<Confirmed, PublishError> {
+        let route = self.names.route(target);
+        self.confirmed(Outbound::new(route, message, self.frame_max)?).await
+    }
+
+    /// Headers of the delivery that do not fit into a frame beside `headers` are dropped, and
+    /// `cancel-worker-headers-dropped` says how many bytes that were.
+    async fn dead_letter(
+        &self,
+        delivery: &Delivery,
+        headers: Vec<(String, String)>,
+    ) -> Result<Confirmed, PublishError> {
+        let route = self.names.route(&Target::Dead);
+        self.confirmed(Outbound::dead_letter(route, delivery.content(), headers, self.frame_max)?).await
+    }
+
+    async fn reply(&self, address: &str, message: Outgoing) -> Result<(), PublishError> {
+        let route = reply_route(address).ok_or(PublishError::NoReplyAddress)?;
+        let message = Outbound::new(route, message, self.frame_max)?;
+        self.replies.send(message).await.map_err(PublishError::ReplyLost)
+    }
+}
