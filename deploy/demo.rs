@@ -67,10 +67,10 @@ async fn demo() -> anyhow::Result<bool> {
         return delete_topology(&settings.amqp).await.map(|()| true);
     }
     let session = Session::open(&settings.amqp, "demo").await.context("failed to reach the broker")?;
-    let mut tap = session.tap().await.context("failed to watch for events")?;
+    let mut events = session.subscribe_to_events().await.context("failed to watch for events")?;
     let publisher = session.publisher();
-    show_one(&publisher, &mut tap).await?;
-    let report = run_all(&publisher, tap).await?;
+    show_one(&publisher, &mut events).await?;
+    let report = run_all(&publisher, events).await?;
     session.close().await;
     Ok(report.print())
 }
@@ -93,7 +93,7 @@ async fn delete_topology(amqp: &settings::Amqp) -> anyhow::Result<()> {
 }
 
 /// One request and its event, in full.
-async fn show_one(publisher: &Publisher, tap: &mut EventSubscription) -> anyhow::Result<()> {
+async fn show_one(publisher: &Publisher, events: &mut EventSubscription) -> anyhow::Result<()> {
     let name = OperationName::parse("projects/demo/locations/global/operations/cancels-300ms-first")?;
     let context = RawValue::from_string(r#"{"ticket":4711,"price":1.50}"#.to_owned())?;
     let request = CancelRequest {
@@ -106,7 +106,8 @@ async fn show_one(publisher: &Publisher, tap: &mut EventSubscription) -> anyhow:
     say("One request, as published:");
     say(&String::from_utf8_lossy(&message.body));
     let _confirmed = publisher.publish(&Target::Request, message).await.context("failed to publish")?;
-    let event = tokio::time::timeout(PATIENCE, tap.next()).await.context("no event came; does the worker run?")??;
+    let event =
+        tokio::time::timeout(PATIENCE, events.next()).await.context("no event came; does the worker run?")??;
     say("\nIts result event, as received:");
     say(&String::from_utf8_lossy(event.envelope().body));
     let read = ReceivedEvent::read(&event.envelope())?;
@@ -135,7 +136,7 @@ struct Report {
     took: Duration,
 }
 
-async fn run_all(publisher: &Publisher, tap: EventSubscription) -> anyhow::Result<Report> {
+async fn run_all(publisher: &Publisher, events: EventSubscription) -> anyhow::Result<Report> {
     let requests = requests()?;
     say(&format!("\n{} requests of {} kinds:", requests.len(), MIX.len()));
     let mut report = Report::default();
@@ -144,7 +145,7 @@ async fn run_all(publisher: &Publisher, tap: EventSubscription) -> anyhow::Resul
     }
     let begun = Instant::now();
     let sent = publish_all(publisher, &requests).await?;
-    receive_all(tap, sent, &mut report).await?;
+    receive_all(events, sent, &mut report).await?;
     report.took = begun.elapsed();
     Ok(report)
 }
@@ -187,7 +188,7 @@ async fn publish_all(
 }
 
 async fn receive_all(
-    mut tap: EventSubscription,
+    mut events: EventSubscription,
     sent: HashMap<String, Sent>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -196,7 +197,7 @@ async fn receive_all(
     let mut answered: HashMap<String, String> = HashMap::new();
     let end = Instant::now() + PATIENCE;
     while !missing.is_empty() {
-        let Ok(content) = tokio::time::timeout_at(end, tap.next()).await else { break };
+        let Ok(content) = tokio::time::timeout_at(end, events.next()).await else { break };
         let content = content.context("failed to watch for events")?;
         let event = ReceivedEvent::read(&content.envelope())?;
         let got = answer(&event);

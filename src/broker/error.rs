@@ -154,7 +154,7 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    /// Whether trying again without changing anything is in vain: somebody has to act.
+    /// Whether it is permanent: trying again is in vain until the settings or the broker are changed. All others are transient.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self {

@@ -28,7 +28,7 @@ pub trait Session: Send + Sync + Sized + 'static {
     fn publisher(&self) -> Self::Publisher;
 
     /// Starts taking deliveries from both queues, at most `prefetch` unanswered ones from each. Where it has been started
-    /// before, the new prefetch replaces the old one; deliveries that nobody has taken yet are given back.
+    /// before, the new prefetch replaces the old one; deliveries that are not taken yet are given back.
     ///
     /// # Errors
     /// The session is over.
@@ -48,7 +48,7 @@ pub trait Session: Send + Sync + Sized + 'static {
     /// session goes on publishing, so that what is in hand can be finished.
     fn next(&mut self) -> impl Future<Output = Result<Self::Delivery, BrokerError>> + Send;
 
-    /// Stops taking deliveries; those that nobody has taken yet are given back. Failures are left to the broker, which
+    /// Stops taking deliveries; those that are not taken yet are given back. Failures are left to the broker, which
     /// gives everything back when the session ends.
     fn stop_consuming(&mut self) -> impl Future<Output = ()> + Send;
 

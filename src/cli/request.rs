@@ -59,8 +59,8 @@ async fn publish_all(
 ) -> anyhow::Result<Exit> {
     let session = Session::open(&settings.amqp, "request").await.context("failed to reach the broker")?;
     // Before anything is published: an answer may come before the confirm.
-    let tap = match wait_for {
-        Some(_) => Some(session.tap().await.context("failed to watch for events")?),
+    let events = match wait_for {
+        Some(_) => Some(session.subscribe_to_events().await.context("failed to watch for events")?),
         None => None,
     };
     let publisher = session.publisher();
@@ -70,11 +70,11 @@ async fn publish_all(
         .collect::<Vec<_>>()
         .await;
     published.into_iter().collect::<anyhow::Result<()>>()?;
-    let exit = match (tap, wait_for) {
-        (Some(tap), Some(wait_for)) => {
+    let exit = match (events, wait_for) {
+        (Some(events), Some(wait_for)) => {
             let mut missing: HashSet<String> = requests.iter().map(event_id).collect();
             let all = missing.len();
-            match timeout(wait_for, answers(tap, &mut missing)).await {
+            match timeout(wait_for, answers(events, &mut missing)).await {
                 Ok(worst) => worst?,
                 Err(_) => anyhow::bail!(
                     "{} of {all} events did not come within {}; the requests are in the broker and will be answered when a worker runs",
@@ -109,10 +109,10 @@ fn event_id(request: &CancelRequest) -> String {
 }
 
 /// Prints events until none is missing, and answers with the worst outcome.
-async fn answers(mut tap: EventSubscription, missing: &mut HashSet<String>) -> anyhow::Result<Exit> {
+async fn answers(mut events: EventSubscription, missing: &mut HashSet<String>) -> anyhow::Result<Exit> {
     let mut worst = Exit::Success;
     while !missing.is_empty() {
-        let content = tap.next().await.context("failed to watch for events")?;
+        let content = events.next().await.context("failed to watch for events")?;
         let envelope = content.envelope();
         // An event that is none of ours need not be one that this version reads.
         let Ok(event) = ReceivedEvent::read(&envelope) else { continue };

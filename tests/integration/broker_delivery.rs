@@ -203,7 +203,7 @@ async fn a_dead_letter_whose_headers_fill_a_frame_arrives_without_them() {
 #[tokio::test]
 async fn a_tap_sees_events_and_takes_them_from_nobody() {
     let (session, prefix) = session(&[]).await;
-    let mut tap = session.tap().await.unwrap();
+    let mut events = session.subscribe_to_events().await.unwrap();
     let event = Outgoing {
         correlation_id: Some("c-1".to_owned()),
         headers: vec![("traceparent".to_owned(), "00-1".to_owned())],
@@ -211,7 +211,7 @@ async fn a_tap_sees_events_and_takes_them_from_nobody() {
     };
     drop(session.publisher().publish(&Target::Event(Outcome::Cancelled), event).await.unwrap());
 
-    let seen = soon(tap.next()).await.unwrap();
+    let seen = soon(events.next()).await.unwrap();
     assert_eq!((seen.envelope().message_id, seen.envelope().correlation_id), (Some("e-1"), Some("c-1")));
     assert_eq!(seen.envelope().headers, [("traceparent", "00-1")]);
     let plain = Amqp::connect(Broker::shared().uri()).await;

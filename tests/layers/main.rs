@@ -124,7 +124,7 @@ fn imports_upwards(path: &str, tokens: &[Token], layers: &Layers) -> Vec<(usize,
 
 /// What follows each `crate::`, `cancel_worker::` and each row of `super::` that leaves the top module.
 fn imports(path: &str, tokens: &[Token]) -> Vec<(usize, String)> {
-    // `super` in src/broker/mod.rs is the crate's root, and so is `super::super` in src/broker/topology.rs.
+    // `super` in src/broker/mod.rs is the crate's root, and so is `super::super` in src/broker/port.rs.
     let depth = path.split('/').count() - usize::from(path.ends_with("/mod.rs"));
     let mut found = Vec::new();
     let mut supers = 0;

@@ -21,7 +21,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection, without lapin's recovery. Dropping it cuts it.
 pub(super) struct BrokerConnection {
-    connection: Connection,
+    lapin: Connection,
     role: Role,
     _socket_guard: SocketGuard,
 }
@@ -40,7 +40,7 @@ impl BrokerConnection {
         let mut errors = Vec::new();
         for (place, address) in shuffled(addresses, jitter) {
             match Self::open(address, role, *settings.heartbeat, worker, share).await {
-                Ok(link) => return Ok((link, address)),
+                Ok(connection) => return Ok((connection, address)),
                 Err(error) => errors.push((place, error)),
             }
         }
@@ -89,14 +89,15 @@ impl BrokerConnection {
         };
         let (uri, properties) = (with_heartbeat(address.uri(), heartbeat), properties(worker, role));
         match timeout_at(end, Connection::connector(uri, runtime, connector, properties)).await {
-            Ok(Ok(connection)) => Ok(Self { connection, role, _socket_guard: socket_guard }),
+            Ok(Ok(lapin)) => Ok(Self { lapin, role, _socket_guard: socket_guard }),
             Ok(Err(error)) => Err(explained(&error, address, socket_guard.stage())),
             Err(_) => Err(BrokerError::TimedOut { address: node(), stage: socket_guard.stage().as_str(), limit }),
         }
     }
 
-    pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
+    /// For its state and events.
+    pub(super) const fn lapin(&self) -> &Connection {
+        &self.lapin
     }
 
     pub(super) const fn role(&self) -> Role {
@@ -104,17 +105,17 @@ impl BrokerConnection {
     }
 
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
-        self.connection.create_channel().await.map_err(|error| connection_lost(self.role, &error))
+        self.lapin.create_channel().await.map_err(|error| connection_lost(self.role, &error))
     }
 
     /// The largest frame that may be sent, in bytes.
     pub(super) fn frame_max(&self) -> usize {
-        usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX)
+        usize::try_from(self.lapin.configuration().frame_max()).unwrap_or(usize::MAX)
     }
 
     /// Closes in order if the peer plays along, and cuts otherwise.
     pub(super) async fn close(&self) {
-        let closing = self.connection.close(200, "OK".into());
+        let closing = self.lapin.close(200, "OK".into());
         if !matches!(timeout(CLOSE_TIMEOUT, closing).await, Ok(Ok(()))) {
             tracing::debug!(role = %self.role, "the connection did not close in order: cut");
         }
@@ -162,8 +163,8 @@ impl Stage {
     }
 }
 
-/// A hold on the socket. lapin runs each connection on a thread that waits for the peer for ever, even when nobody
-/// wants the connection any more: a silent server would cost a thread, a socket and buffers at each attempt.
+/// A hold on the socket. lapin runs each connection on a thread that waits for the peer for ever, even when the
+/// connection has been given up: a silent server would cost a thread, a socket and buffers at each attempt.
 /// Dropping this shuts the socket down, which ends that thread at any stage.
 struct SocketGuard {
     socket: TcpStream,

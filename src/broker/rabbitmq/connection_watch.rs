@@ -16,9 +16,9 @@ const REASON_TIMEOUT: Duration = Duration::from_millis(250);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Ends the session with its connection, and tells of alarms, in a task of its own.
-pub(super) fn spawn_watch(link: &BrokerConnection, over: SessionEnd) {
-    let connection = link.connection();
-    tokio::spawn(watch(link.role(), connection.events_listener(), connection.status().clone(), over));
+pub(super) fn spawn_watch(connection: &BrokerConnection, over: SessionEnd) {
+    let lapin = connection.lapin();
+    tokio::spawn(watch(connection.role(), lapin.events_listener(), lapin.status().clone(), over));
 }
 
 async fn watch(role: Role, events: impl Stream<Item = Event> + Send, status: ConnectionStatus, over: SessionEnd) {

@@ -85,7 +85,7 @@ impl Consumers {
         !self.consumers.is_empty()
     }
 
-    /// Stops all consumers. What the broker had sent already and nobody took is handed back as deliveries.
+    /// Stops all consumers. What the broker had sent already and was not taken is handed back as deliveries.
     pub(super) async fn stop(&mut self) -> Result<Vec<Delivery>, BrokerError> {
         let lost = |error: lapin::Error| self.over.end(connection_lost(Role::Consume, &error));
         let mut left = Vec::new();

@@ -55,7 +55,7 @@ impl port::Delivery for Delivery {
     }
 
     fn redeliveries(&self) -> u32 {
-        // Whoever published it can have put a count there; the flag is the broker's alone.
+        // Its publisher can have put a count there; the flag is the broker's alone.
         if !self.redelivered {
             return 0;
         }

@@ -16,7 +16,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// the attempts that there are.
 const ROUND_INTERVAL: Duration = Duration::from_secs(2);
 
-/// An error tells of at most so many addresses.
+/// An error tells of at most this many addresses.
 const MAX_TOLD: usize = 4;
 
 /// Why none of a name's addresses has connected. Written to fit after "… cannot be reached: ".

@@ -11,8 +11,8 @@ use super::session_end::SessionEnd;
 use crate::broker::error::BrokerError;
 use crate::broker::role::Role;
 
-/// Watches events as they are published, through a queue of its own that goes with it. Nothing is taken from others,
-/// and nothing is kept: for the command line.
+/// Watches events as they are published, through a queue of its own that goes with it. It takes nothing from other
+/// consumers and keeps nothing: for the command line.
 pub struct EventSubscription {
     consumer: Consumer,
     over: SessionEnd,
@@ -20,9 +20,13 @@ pub struct EventSubscription {
 }
 
 impl EventSubscription {
-    pub(super) async fn open(link: &BrokerConnection, names: &Names, over: SessionEnd) -> Result<Self, BrokerError> {
+    pub(super) async fn open(
+        connection: &BrokerConnection,
+        names: &Names,
+        over: SessionEnd,
+    ) -> Result<Self, BrokerError> {
         let lost = |error: lapin::Error| over.end(connection_lost(Role::Consume, &error));
-        let channel = link.channel().await?;
+        let channel = connection.channel().await?;
         let options = QueueDeclareOptions::exclusive().auto_delete();
         let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.map_err(lost)?;
         let name = queue.name().clone();

@@ -55,16 +55,16 @@ pub async fn inspect(settings: &settings::Amqp, worker_name: &str) -> Result<Ins
     for address in &addresses {
         let limit = *settings.connect_timeout;
         let node = match BrokerConnection::open(address, Role::Inspect, *settings.heartbeat, worker_name, limit).await {
-            Ok(link) => {
+            Ok(connection) => {
                 let mut outcome = Ok(());
                 if inspection.topology.is_empty() {
-                    match tokio::time::timeout(limit, inspect_topology(&link, address, settings)).await {
+                    match tokio::time::timeout(limit, inspect_topology(&connection, address, settings)).await {
                         Ok(Ok(topology)) => inspection.topology = topology,
                         Ok(Err(error)) => outcome = Err(error),
                         Err(_) => outcome = Err(timed_out(address, settings)),
                     }
                 }
-                link.close().await;
+                connection.close().await;
                 outcome
             }
             Err(error) => Err(error),
@@ -83,20 +83,20 @@ fn timed_out(address: &Address, settings: &settings::Amqp) -> BrokerError {
 }
 
 async fn inspect_topology(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     address: &Address,
     settings: &settings::Amqp,
 ) -> Result<Vec<Finding>, BrokerError> {
     let names = Names::new(&settings.topology);
     let mut findings = Vec::new();
-    let mut channel = link.channel().await?;
+    let mut channel = connection.channel().await?;
     for part in topology::plan(&names, &settings.topology) {
         if matches!(part, TopologyItem::Binding { .. }) {
             continue;
         }
         // The refusal of the part before has closed the channel.
         if !channel.status().connected() {
-            channel = link.channel().await?;
+            channel = connection.channel().await?;
         }
         let status = look(&channel, &part, settings.topology.declare, address).await;
         findings.push(Finding { what: part.what(), status });

@@ -19,7 +19,7 @@ pub(super) struct Name {
     pub(super) external: bool,
 }
 
-/// A queue and the exchange that leads to it. Without an exchange, where only the queue is the user's own and so
+/// A queue and the exchange that leads to it. Without an exchange, where only the queue is external and so
 /// cannot be bound, the default exchange leads there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueueBinding {

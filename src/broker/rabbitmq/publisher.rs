@@ -38,22 +38,22 @@ pub struct Publisher {
 impl Publisher {
     /// Opens the channel and starts the task that owns it.
     pub(super) async fn open(
-        link: &BrokerConnection,
+        connection: &BrokerConnection,
         names: Arc<Names>,
         confirm_timeout: Duration,
         replies: Replies,
         over: SessionEnd,
         upkeep: Arc<Upkeep>,
     ) -> Result<Self, BrokerError> {
-        let channel = link.channel().await?;
+        let channel = connection.channel().await?;
         let options = ConfirmSelectOptions::default();
-        channel.confirm_select(options).await.map_err(|error| connection_lost(link.role(), &error))?;
+        channel.confirm_select(options).await.map_err(|error| connection_lost(connection.role(), &error))?;
         let repeated = Arc::new(AtomicU64::new(0));
-        let status = link.connection().status().clone();
+        let status = connection.lapin().status().clone();
         let ledger = Ledger::new(channel, status, over.clone(), confirm_timeout, Arc::clone(&repeated));
         let (jobs, queue) = mpsc::channel(MAX_QUEUED_JOBS);
         tokio::spawn(ledger.run(queue));
-        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: link.frame_max(), over, upkeep, repeated })
+        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: connection.frame_max(), over, upkeep, repeated })
     }
 
     /// How many publishes were made again because their confirm came with another's return. For metrics.

@@ -45,7 +45,7 @@ fn missing_remedy(part: &TopologyItem) -> &'static str {
     }
 }
 
-/// RabbitMQ refuses to delete a quorum queue only if it is empty: so somebody has to look.
+/// RabbitMQ refuses to delete a quorum queue only if it is empty: so the operator has to look.
 fn remedy(part: &TopologyItem, argument: &str, vhost: &str) -> String {
     let setting = match argument {
         "x-delivery-limit" => "set amqp.topology.delivery_limit to what it has, ",

@@ -18,9 +18,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time between two connections, in which replies are dropped.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Direct replies, best effort. Their address comes from the request, that is, from anybody; at one that the broker
+/// Direct replies, best effort. Their address comes from the request, which is not trusted; at one that the broker
 /// did not make, RabbitMQ 3.10 crashes the channel and closes the whole connection. So they have a connection of their
-/// own, which is opened for the first of them, and whose end is nobody else's.
+/// own, which is opened for the first of them, and whose end ends nothing else.
 pub(super) struct Replies {
     address: Address,
     /// A password may have been replaced since the session began.
@@ -42,7 +42,7 @@ impl Replies {
         Self { address, uris, worker: worker.to_owned(), heartbeat, connection: Mutex::default() }
     }
 
-    /// Sends one reply. Whether anybody takes it is not known: the broker returns mandatory replies that it delivered,
+    /// Sends one reply. Whether it is taken is not known: the broker returns mandatory replies that it delivered,
     /// and confirms replies that it did not.
     pub(super) async fn send(&self, message: Outbound) -> Result<(), BrokerError> {
         let sending = async {
@@ -62,8 +62,8 @@ impl Replies {
     /// The channel, opened with its connection where there is none.
     async fn channel(&self) -> Result<Channel, BrokerError> {
         let mut current = self.connection.lock().await;
-        if let Some((link, channel)) = &current.open {
-            if link.connection().status().connected() && channel.status().connected() {
+        if let Some((connection, channel)) = &current.open {
+            if connection.lapin().status().connected() && channel.status().connected() {
                 return Ok(channel.clone());
             }
             current.open = None;
@@ -73,9 +73,10 @@ impl Replies {
         }
         current.opened = Some(Instant::now());
         let address = self.address.renewed(&self.uris);
-        let link = BrokerConnection::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
-        let channel = link.channel().await?;
-        current.open = Some((link, channel.clone()));
+        let connection =
+            BrokerConnection::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
+        let channel = connection.channel().await?;
+        current.open = Some((connection, channel.clone()));
         Ok(channel)
     }
 }

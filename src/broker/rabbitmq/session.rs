@@ -74,8 +74,8 @@ impl Session {
 
         let consume = Arc::new(consume);
         let over = SessionEnd::default();
-        for link in [&*consume, &publish] {
-            spawn_watch(link, over.clone());
+        for connection in [&*consume, &publish] {
+            spawn_watch(connection, over.clone());
         }
         let consumers = Consumers::new(consume.channel().await?, &names, worker, over.clone());
         let replies = Replies::new(address.clone(), settings, worker);
@@ -85,7 +85,7 @@ impl Session {
             Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone(), Arc::clone(&upkeep)).await?;
         let _end = EndOnDrop(over.clone());
         let checker = TopologyChecker {
-            link: Arc::clone(&consume),
+            connection: Arc::clone(&consume),
             address: address.clone(),
             names: Arc::clone(&names),
             settings: settings.topology.clone(),
@@ -108,8 +108,8 @@ impl Session {
     }
 
     /// Says what was missing when this session was opened and has been made: a matter of course the first time, and later
-    /// a sign that somebody deletes things.
-    pub fn tell_made(&self, first: bool) {
+    /// a sign that things are being deleted.
+    pub(super) fn tell_made(&self, first: bool) {
         if !first {
             upkeep::tell_made(&self.made);
         } else if !self.made.is_empty() {
@@ -121,7 +121,7 @@ impl Session {
     ///
     /// # Errors
     /// The session is over.
-    pub async fn tap(&self) -> Result<EventSubscription, BrokerError> {
+    pub async fn subscribe_to_events(&self) -> Result<EventSubscription, BrokerError> {
         EventSubscription::open(&self.consume, &self.names, self.over.clone()).await
     }
 }
@@ -188,7 +188,7 @@ impl port::Session for Session {
     }
 
     fn blocked(&self) -> impl Fn() -> bool + Send + 'static {
-        let status = self.publish.connection().status().clone();
+        let status = self.publish.lapin().status().clone();
         move || status.blocked()
     }
 

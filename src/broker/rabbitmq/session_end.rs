@@ -33,15 +33,9 @@ impl SessionEnd {
         self.0.token.cancelled().await;
         self.cause().unwrap_or(BrokerError::Closed)
     }
-
-    /// Cancelled when the session is over: for work that must stop then.
-    #[must_use]
-    pub fn token(&self) -> &CancellationToken {
-        &self.0.token
-    }
 }
 
-/// Ends the session when dropped, for whoever still holds a part of it.
+/// Ends the session when dropped, for the parts of it that are still held.
 pub(super) struct EndOnDrop(pub(super) SessionEnd);
 
 impl Drop for EndOnDrop {
@@ -61,6 +55,5 @@ mod tests {
         let first = over.end(BrokerError::ConsumerCancelled { queue: "q".to_owned() });
         assert_eq!(over.end(BrokerError::Closed), first);
         assert_eq!(over.ended().await, first);
-        assert!(over.token().is_cancelled());
     }
 }

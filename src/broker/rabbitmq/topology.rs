@@ -97,21 +97,21 @@ fn quorum(arguments: &[(&str, AMQPValue)], dead_letters: Option<&(String, String
 /// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare. Answers with what
 /// was missing and has been made; ends with the first part that is refused.
 pub(super) async fn apply(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
 ) -> Result<Vec<TopologyItem>, BrokerError> {
     // A refusal closes the channel: this one is for nothing else.
-    let mut channel = link.channel().await?;
+    let mut channel = connection.channel().await?;
     let mut made = Vec::new();
     for part in plan(names, settings) {
-        let missing = put(link, &mut channel, &part, settings.declare, false, address).await?;
+        let missing = put(connection, &mut channel, &part, settings.declare, false, address).await?;
         if missing || part.is_bound_to(&made) {
             made.push(part);
         }
     }
-    channel.close(200, "OK".into()).await.map_err(|error| connection_lost(link.role(), &error))?;
+    channel.close(200, "OK".into()).await.map_err(|error| connection_lost(connection.role(), &error))?;
     Ok(made)
 }
 
@@ -130,12 +130,12 @@ pub(super) struct Findings {
 /// # Errors
 /// The connection has ended.
 pub(super) async fn look_after(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
 ) -> Result<Findings, BrokerError> {
-    let mut channel = link.channel().await?;
+    let mut channel = connection.channel().await?;
     let mut findings = Findings::default();
     let mut refused = Vec::new();
     for part in plan(names, settings) {
@@ -143,10 +143,10 @@ pub(super) async fn look_after(
         if part.is_bound_to(&refused) {
             continue;
         }
-        match put(link, &mut channel, &part, settings.declare, true, address).await {
+        match put(connection, &mut channel, &part, settings.declare, true, address).await {
             Ok(missing) if missing || part.is_bound_to(&findings.made) => findings.made.push(part),
             Ok(_) => {}
-            Err(error) if link.connection().status().connected() => {
+            Err(error) if connection.lapin().status().connected() => {
                 findings.problems.push(error);
                 refused.push(part);
             }
@@ -159,7 +159,7 @@ pub(super) async fn look_after(
 /// Declares one part, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,
 /// a part that is there need not be one that may be declared.
 async fn put(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     channel: &mut Channel,
     part: &TopologyItem,
     declare: bool,
@@ -168,13 +168,13 @@ async fn put(
 ) -> Result<bool, BrokerError> {
     // The refusal of the part before has closed it.
     if !channel.status().connected() {
-        *channel = link.channel().await?;
+        *channel = connection.channel().await?;
     }
     let ours = declare && !part.is_external();
     let missing = match ensure(channel, part, true).await {
         Ok(_) => false,
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
-            *channel = link.channel().await?;
+            *channel = connection.channel().await?;
             true
         }
         Err(error) => return Err(fault(&error, part, true, address)),

@@ -21,7 +21,7 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// At most this many problems are told in full.
 const MAX_TOLD_PROBLEMS: usize = 3;
 
-/// Looks after queues, exchanges and bindings while a session lasts: what somebody or a policy deleted is declared again,
+/// Looks after queues, exchanges and bindings while a session lasts: what a person or a policy deleted is declared again,
 /// or said. Until then nothing else would tell of it, and what goes there would be stuck.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
@@ -33,7 +33,7 @@ pub(super) struct Upkeep {
 /// What one round of the upkeep needs.
 pub(super) struct TopologyChecker {
     /// Consuming: an alarm never blocks it. Channels are opened and closed on it, and disturb nothing.
-    pub(super) link: Arc<BrokerConnection>,
+    pub(super) connection: Arc<BrokerConnection>,
     pub(super) address: Address,
     pub(super) names: Arc<Names>,
     pub(super) settings: settings::Topology,
@@ -44,8 +44,8 @@ pub(super) struct TopologyChecker {
 impl TopologyChecker {
     /// One round. None where there was no answer.
     async fn check(&self) -> Option<Findings> {
-        let Self { link, address, names, settings, timeout: limit } = self;
-        match timeout(*limit, topology::look_after(link, address, names, settings)).await {
+        let Self { connection, address, names, settings, timeout: limit } = self;
+        match timeout(*limit, topology::look_after(connection, address, names, settings)).await {
             Ok(Ok(findings)) => return Some(findings),
             // The session ends of itself where that is what it means.
             Ok(Err(error)) => tracing::debug!(%error, "the topology could not be looked at"),
@@ -120,7 +120,7 @@ impl Upkeep {
     }
 }
 
-/// Says what was missing and has been made anew, in one line.
+/// Says what was missing and has been made again, in one line.
 pub(super) fn tell_made(parts: &[TopologyItem]) {
     if !parts.is_empty() {
         tracing::warn!(

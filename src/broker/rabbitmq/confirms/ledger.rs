@@ -54,8 +54,8 @@ type Attempt = Pin<Box<dyn Future<Output = (InFlight, lapin::Result<Confirmation
 ///
 /// 1. every confirm that is ready is taken, before any is judged ([`Ledger::drain`]);
 /// 2. every return among them is entered against the publishes that it may belong to ([`Returns`]);
-/// 3. then each is judged: entered means unroutable; a confirm without return is a proof; a confirm with somebody
-///    else's return says nothing, and the message is published again.
+/// 3. then each is judged: entered means unroutable; a confirm without return is a proof; a confirm with another
+///    publish's return says nothing, and the message is published again.
 ///
 /// For 1 all publishes have to start here, too, so that no confirm is ever outside `unconfirmed`.
 pub(in super::super) struct Ledger {
@@ -193,7 +193,7 @@ impl Ledger {
             }
         };
         self.returns.close(publish.key);
-        // Nobody waits for the answer any more: then nothing depends on it.
+        // Where the publisher was dropped, nothing depends on the answer.
         let _ = publish.job.answer.send(answer);
     }
 
