@@ -6,11 +6,11 @@ use backoff::backoff::Backoff as _;
 /// Growing intervals: `initial`, then each `multiplier` times the one before, never more than `max`.
 ///
 /// The policy is the `backoff` crate's; its intervals are taken once, here, so that choosing one is a
-/// pure look-up. The retry loop and its limits are ours: that crate's own loop lets a server's wait run
-/// past its limit, has no limit of attempts, and reads the real clock.
+/// pure look-up. The crate's retry loop is not used: it lets a server's wait run past its limit, has no
+/// limit of attempts, and reads the real clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {
-    steps: Vec<Duration>,
+    delays: Vec<Duration>,
     jitter: f64,
 }
 
@@ -34,8 +34,8 @@ pub enum InvalidBackoff {
     Jitter,
 }
 
-/// No interval is longer.
-const LONGEST: Duration = Duration::from_hours(24);
+/// The longest interval that can be asked for.
+const MAX_DELAY: Duration = Duration::from_hours(24);
 
 impl Backoff {
     /// Backoff from `initial` to `max`. `jitter` is the share of an interval that randomness may add or take, 0 to 1.
@@ -49,7 +49,7 @@ impl Backoff {
         if max < initial {
             return Err(InvalidBackoff::MaxBelowInitial);
         }
-        if max > LONGEST {
+        if max > MAX_DELAY {
             return Err(InvalidBackoff::MaxTooLong);
         }
         if !(1.1..=10.0).contains(&multiplier) {
@@ -67,25 +67,25 @@ impl Backoff {
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
-        let mut steps = Vec::new();
+        let mut delays = Vec::new();
         // Ends: each interval is at least 1.1 times the one before until `max` is reached.
         while let Some(interval) = policy.next_backoff() {
             // The crate adds up to a nanosecond of noise even without randomization.
             let interval = Duration::from_micros(u64::try_from(interval.as_nanos() / 1000).unwrap_or(u64::MAX));
             if interval >= max {
-                steps.push(max);
+                delays.push(max);
                 break;
             }
-            steps.push(interval);
+            delays.push(interval);
         }
-        Ok(Self { steps, jitter })
+        Ok(Self { delays, jitter })
     }
 
-    /// The interval after `count` earlier ones, without jitter: the first for 0, the longest from the end on.
+    /// The interval before this attempt, without jitter: the initial one for 0, in the end the longest.
     #[must_use]
-    pub fn delay(&self, count: u32) -> Duration {
-        let index = usize::try_from(count).unwrap_or(usize::MAX);
-        self.steps.get(index).or(self.steps.last()).copied().unwrap_or(Duration::from_secs(1))
+    pub fn delay(&self, attempt: u32) -> Duration {
+        let index = usize::try_from(attempt).unwrap_or(usize::MAX);
+        self.delays.get(index).or(self.delays.last()).copied().unwrap_or(Duration::from_secs(1))
     }
 
     /// The longest interval, without jitter.
@@ -108,7 +108,7 @@ impl Backoff {
         interval.mul_f64(1.0 - 0.5 * self.jitter * jitter.clamp(0.0, 1.0))
     }
 
-    /// `interval` made longer or shorter by up to the jitter's share: those who began together part, and the mean stays.
+    /// `interval` made longer or shorter by up to the jitter's share: what began together is spread, and the mean stays.
     /// `jitter` is from 0 to 1.
     #[must_use]
     pub fn spread(&self, interval: Duration, jitter: f64) -> Duration {

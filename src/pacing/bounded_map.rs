@@ -1,68 +1,53 @@
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
 
 use super::key::Key;
 
-/// What is known of many keys, in bounded memory: names come from messages, and anybody can make up a million.
+/// What is known of many keys, in bounded memory: names come from messages, and a sender can make up a million of them.
 ///
-/// What nothing is known of any more is forgotten to make room. Where there is none, the new ones share one place.
+/// When it is full, the entry that was used least recently makes room. An entry that is in use all the time stays.
 #[derive(Debug)]
-pub(super) struct Crowd<T> {
-    known: HashMap<Key, T>,
-    shared: T,
-    most: usize,
-    swept: Option<Instant>,
+pub(super) struct BoundedMap<T> {
+    entries: LruCache<Key, Entry<T>>,
+    inserted: u64,
 }
 
-/// Something that may be as good as new.
-pub(super) trait Forgettable {
-    /// Whether forgetting it changes nothing.
-    fn is_as_new(&mut self, now: Instant) -> bool;
+#[derive(Debug)]
+struct Entry<T> {
+    number: u64,
+    value: T,
 }
 
-/// A place in a crowd. It stays the same place for as long as something there keeps it from being forgotten.
+/// One entry of a map. When the entry was evicted and its key inserted anew, that is another entry: what was counted in
+/// the old one is never subtracted from the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seat {
-    Own(Key),
-    Shared,
+pub(super) struct EntryId {
+    key: Key,
+    number: u64,
 }
 
-impl<T: Forgettable + Clone> Crowd<T> {
-    pub(super) fn new(most: usize, shared: T) -> Self {
-        Self { known: HashMap::new(), shared, most, swept: None }
+impl<T> BoundedMap<T> {
+    pub(super) fn new(max_entries: NonZeroUsize) -> Self {
+        // `LruCache::new` would reserve memory for all entries at once.
+        let mut entries = LruCache::unbounded();
+        entries.resize(max_entries);
+        Self { entries, inserted: 0 }
     }
 
-    /// The seat of a key, made if there is room.
-    pub(super) fn seat(&mut self, key: Key, now: Instant, fresh: impl FnOnce() -> T) -> Seat {
-        if self.known.contains_key(&key) {
-            return Seat::Own(key);
-        }
-        if self.known.len() >= self.most {
-            self.sweep(now);
-        }
-        if self.known.len() >= self.most {
-            return Seat::Shared;
-        }
-        self.known.insert(key, fresh());
-        Seat::Own(key)
+    /// The entry of a key, inserted if there is none. It is the most recently used one now.
+    pub(super) fn get_or_insert(&mut self, key: Key, new: impl FnOnce() -> T) -> (EntryId, &mut T) {
+        let inserted = &mut self.inserted;
+        let entry = self.entries.get_or_insert_mut(key, || {
+            *inserted += 1;
+            Entry { number: *inserted, value: new() }
+        });
+        (EntryId { key, number: entry.number }, &mut entry.value)
     }
 
-    /// Who sits there. A forgotten seat is the shared one.
-    pub(super) fn at(&mut self, seat: Seat) -> &mut T {
-        match seat {
-            Seat::Own(key) => self.known.get_mut(&key).unwrap_or(&mut self.shared),
-            Seat::Shared => &mut self.shared,
-        }
-    }
-
-    /// Looks at everything, so not more than once a second.
-    fn sweep(&mut self, now: Instant) {
-        const EVERY: Duration = Duration::from_secs(1);
-        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < EVERY) {
-            return;
-        }
-        self.swept = Some(now);
-        self.known.retain(|_, one| !one.is_as_new(now));
+    /// An entry that was got before; `None` if it was evicted since. It is the most recently used one now.
+    pub(super) fn get(&mut self, id: EntryId) -> Option<&mut T> {
+        self.entries.get_mut(&id.key).filter(|entry| entry.number == id.number).map(|entry| &mut entry.value)
     }
 }
 
@@ -70,27 +55,42 @@ impl<T: Forgettable + Clone> Crowd<T> {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Debug, Default)]
-    struct One(bool);
+    fn map(max_entries: usize) -> BoundedMap<u32> {
+        BoundedMap::new(NonZeroUsize::new(max_entries).expect("not zero"))
+    }
 
-    impl Forgettable for One {
-        fn is_as_new(&mut self, _now: Instant) -> bool {
-            !self.0
-        }
+    fn insert(map: &mut BoundedMap<u32>, key: &str, value: u32) -> EntryId {
+        map.get_or_insert(Key::of(key), || value).0
     }
 
     #[test]
-    fn a_crowd_is_bounded_and_forgets_only_what_is_as_new() {
-        let now = tokio::time::Instant::now().into_std();
-        let mut crowd = Crowd::new(2, One::default());
-        let [a, b, c, d] = ["a", "b", "c", "d"].map(Key::of);
-        assert_eq!(crowd.seat(a, now, One::default), Seat::Own(a));
-        crowd.at(Seat::Own(a)).0 = true;
-        assert_eq!(crowd.seat(b, now, One::default), Seat::Own(b));
-        assert_eq!(crowd.seat(c, now, One::default), Seat::Own(c), "b was as new");
-        crowd.at(Seat::Own(c)).0 = true;
-        assert_eq!(crowd.seat(d, now + Duration::from_secs(2), One::default), Seat::Shared);
-        assert_eq!(crowd.seat(a, now, One::default), Seat::Own(a));
-        assert_eq!(crowd.known.len(), 2);
+    fn when_it_is_full_the_least_recently_used_entry_goes() {
+        let mut map = map(2);
+        let [a, b] = [("a", 1), ("b", 2)].map(|(key, value)| insert(&mut map, key, value));
+        assert_eq!(map.get(a), Some(&mut 1));
+        let c = insert(&mut map, "c", 3);
+        assert_eq!([a, b, c].map(|id| map.get(id).copied()), [Some(1), None, Some(3)]);
+        assert_eq!(map.entries.len(), 2);
+    }
+
+    #[test]
+    fn an_entry_stays_the_same_for_as_long_as_it_is_used() {
+        let mut map = map(8);
+        let used = insert(&mut map, "used", 7);
+        for number in 0..10_000 {
+            insert(&mut map, &number.to_string(), number);
+            assert_eq!(map.get(used), Some(&mut 7));
+            assert!(map.entries.len() <= 8, "bounded");
+        }
+        assert_eq!(insert(&mut map, "used", 8), used);
+    }
+
+    #[test]
+    fn a_key_that_was_evicted_and_inserted_anew_is_another_entry() {
+        let mut map = map(1);
+        let old = insert(&mut map, "a", 1);
+        insert(&mut map, "b", 2);
+        let new = insert(&mut map, "a", 3);
+        assert_eq!([old, new].map(|id| map.get(id).copied()), [None, Some(3)]);
     }
 }

@@ -3,11 +3,11 @@ use std::time::{Duration, Instant};
 
 use super::key::Key;
 
-/// What calls have lately told of an endpoint: whether it is the endpoint that is unavailable, or only some operations.
+/// What calls have lately shown of an endpoint: whether it is the endpoint that is unavailable, or only some operations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallEvidence {
-    /// The different operations that found it unavailable since it last answered anybody.
-    row: Vec<Key>,
+    /// The different operations that found it unavailable since it last answered a call.
+    unavailable_in_a_row: Vec<Key>,
     /// Calls of the last [`WINDOW`], by the time of their end; the newest last.
     buckets: VecDeque<Bucket>,
 }
@@ -22,39 +22,34 @@ struct Bucket {
 /// How far back calls are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How finely.
-const BUCKET: Duration = Duration::from_secs(1);
+/// How finely: calls that end within this long are counted together.
+const BUCKET_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Fewer calls in the window tell nothing.
+/// Half of fewer calls in the window show nothing.
 const MIN_CALLS: u32 = 20;
 
 impl CallEvidence {
     /// A call ended, and the endpoint had answered it.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.row.clear();
+        self.unavailable_in_a_row.clear();
         self.bucket(now).calls += 1;
     }
 
-    /// A call for this operation ended, and had found the endpoint unavailable. Tells whether so many different operations
-    /// in a row did, or half of all calls lately.
-    pub(super) fn unavailable(&mut self, operation: Key, in_a_row: u32, now: Instant) -> bool {
-        if !self.row.contains(&operation) {
-            self.row.push(operation);
+    /// A call for this operation ended, and had found the endpoint unavailable. Tells whether at least `max_in_a_row`
+    /// different operations in a row did, or half of all calls lately.
+    pub(super) fn unavailable(&mut self, operation: Key, max_in_a_row: u32, now: Instant) -> bool {
+        if !self.unavailable_in_a_row.contains(&operation) {
+            self.unavailable_in_a_row.push(operation);
         }
         let bucket = self.bucket(now);
         bucket.calls += 1;
         bucket.unavailable += 1;
-        self.in_a_row() >= in_a_row || self.half_of_the_calls()
+        self.in_a_row() >= max_in_a_row || self.half_of_the_calls()
     }
 
-    /// How many different operations have found it unavailable since it last answered anybody.
+    /// How many different operations have found it unavailable since it last answered a call.
     pub(super) fn in_a_row(&self) -> u32 {
-        u32::try_from(self.row.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether nothing is held against the endpoint any more.
-    pub(super) fn is_clear(&self, now: Instant) -> bool {
-        self.row.is_empty() || self.buckets.back().is_none_or(|bucket| bucket.is_over(now))
+        u32::try_from(self.unavailable_in_a_row.len()).unwrap_or(u32::MAX)
     }
 
     fn half_of_the_calls(&self) -> bool {
@@ -64,7 +59,7 @@ impl CallEvidence {
     }
 
     fn bucket(&mut self, now: Instant) -> &mut Bucket {
-        if self.buckets.back().is_none_or(|newest| now >= newest.start + BUCKET) {
+        if self.buckets.back().is_none_or(|newest| now >= newest.start + BUCKET_INTERVAL) {
             while self.buckets.front().is_some_and(|oldest| oldest.is_over(now)) {
                 self.buckets.pop_front();
             }

@@ -1,6 +1,6 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// An endpoint or a project, as a number: made on every call, so it holds no text.
+/// The name of an endpoint, a project or an operation, as a number: made on every call, so it holds no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(u64);
 

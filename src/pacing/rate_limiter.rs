@@ -1,6 +1,5 @@
 use std::time::{Duration, Instant};
 
-use super::bounded_map::Forgettable;
 use super::slot_schedule::SlotSchedule;
 
 /// How many calls may be made.
@@ -14,8 +13,8 @@ pub struct RatePolicy {
     pub adaptive: bool,
 }
 
-/// A token bucket whose rate gives way to the service: every second with a 429 takes 30 % of it, down to a twentieth;
-/// successes give it back within half a minute (additive increase, multiplicative decrease).
+/// A token bucket whose rate follows the service: every second with a 429 takes 30 % of it, down to a twentieth; successes
+/// give it back within half a minute (additive increase, multiplicative decrease).
 ///
 /// In any time *t* at most `burst + per_second × t` calls go, not counting those that could not wait.
 #[derive(Clone, Debug)]
@@ -25,30 +24,32 @@ pub(super) struct RateLimiter {
     rate: f64,
     /// At most the burst; below zero after calls that could not wait.
     tokens: f64,
-    /// Until when tokens were counted. In the future after the service asked for a pause.
-    counted: Instant,
-    line: SlotSchedule,
-    /// When the rate was last cut, and last raised.
-    cut: Option<Instant>,
-    raised: Instant,
+    /// Until when tokens were added. In the future after the service asked for a pause.
+    refilled_at: Instant,
+    waiters: SlotSchedule,
+    decreased_at: Option<Instant>,
+    raised_at: Instant,
 }
 
 /// What a second with 429s leaves of the rate.
 const DECREASE_FACTOR: f64 = 0.7;
 
-/// The rate is never cut to less than this share of the full one.
+/// The rate is decreased once in this long at most.
+const DECREASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The rate is never decreased to less than this share of the full one.
 const MIN_RATE_SHARE: f64 = 0.05;
 
 /// In which successes raise the rate from nothing to the full one.
 const RECOVERY_TIME: Duration = Duration::from_secs(30);
 
-/// One call's 429 may ask for a minute; the others are not held up for longer than this because of it.
+/// One call's 429 may ask for a minute; the other calls are not paused for longer than this because of it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Who would wait longer is told to ask again after this long, since by then the rate may be another.
+/// A call that would wait longer asks again after at most this long, since by then the rate may be another.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// What calls that could not wait may cost those after them.
+/// How long calls that could not wait may delay those after them.
 const MAX_DEBT: Duration = Duration::from_secs(10);
 
 /// A wait is rounded to nanoseconds, so a token may be short of whole by that much when its time has come.
@@ -60,36 +61,36 @@ impl RateLimiter {
             policy,
             rate: policy.per_second,
             tokens: policy.burst,
-            counted: now,
-            line: SlotSchedule::default(),
-            cut: None,
-            raised: now,
+            refilled_at: now,
+            waiters: SlotSchedule::default(),
+            decreased_at: None,
+            raised_at: now,
         }
     }
 
     /// Whether a call may go now.
     pub(super) fn is_ready(&mut self, now: Instant) -> bool {
-        self.count(now);
-        self.tokens >= ALMOST_ONE && now >= self.counted
+        self.refill(now);
+        self.tokens >= ALMOST_ONE && now >= self.refilled_at
     }
 
     /// Counts a call that goes now, if need be on credit.
     pub(super) fn take(&mut self, now: Instant) {
-        self.count(now);
+        self.refill(now);
         self.tokens = (self.tokens - 1.0).max(-self.rate * MAX_DEBT.as_secs_f64() - 1.0);
     }
 
-    /// How long to wait before asking again, when a call may not go now. Each gets a moment of its own, as far as
-    /// these reach; `jitter` from 0 to 1 spreads the others.
-    pub(super) fn turn(&mut self, now: Instant, jitter: f64) -> Duration {
-        self.count(now);
+    /// How long to wait before asking again, when a call may not go now. Each gets a slot of its own within [`MAX_WAIT`];
+    /// `jitter` from 0 to 1 spreads the others.
+    pub(super) fn wait(&mut self, now: Instant, jitter: f64) -> Duration {
+        self.refill(now);
         let missing = Duration::from_secs_f64((1.0 - self.tokens).max(0.0) / self.rate);
-        let earliest = self.counted.max(now) + missing;
-        // At the full rate, even when that was cut: whoever comes too early asks again, but a rate that rises while all
-        // are away would go unused.
+        let earliest = self.refilled_at.max(now) + missing;
+        // At the full rate, even when that was decreased: a call that comes too early asks again, but a rate that rises
+        // while all wait would go unused.
         let spacing = Duration::from_secs_f64(1.0 / self.policy.per_second);
-        match self.line.reserve(earliest, spacing, now + MAX_WAIT) {
-            Some(place) => place.saturating_duration_since(now),
+        match self.waiters.reserve(earliest, spacing, now + MAX_WAIT) {
+            Some(slot) => slot.saturating_duration_since(now),
             None => MAX_WAIT.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)),
         }
     }
@@ -99,40 +100,33 @@ impl RateLimiter {
         if !self.policy.adaptive {
             return;
         }
-        self.count(now);
-        // The answers to calls that were under way together are one piece of news.
-        if self.cut.is_none_or(|cut| now.saturating_duration_since(cut) >= Duration::from_secs(1)) {
-            self.cut = Some(now);
+        self.refill(now);
+        // The answers to calls that were under way together count once.
+        if self.decreased_at.is_none_or(|at| now.saturating_duration_since(at) >= DECREASE_INTERVAL) {
+            self.decreased_at = Some(now);
             self.rate = (self.rate * DECREASE_FACTOR).max(self.policy.per_second * MIN_RATE_SHARE);
         }
-        self.raised = now;
+        self.raised_at = now;
         self.tokens = self.tokens.min(0.0);
-        self.counted = self.counted.max(now + pause.unwrap_or_default().min(MAX_PAUSE));
+        self.refilled_at = self.refilled_at.max(now + pause.unwrap_or_default().min(MAX_PAUSE));
     }
 
     /// The service took a call.
     pub(super) fn succeeded(&mut self, now: Instant) {
         if self.rate < self.policy.per_second {
             // A long silence is no proof that the full rate is welcome.
-            let since = now.saturating_duration_since(self.raised).min(Duration::from_secs(1));
+            let since = now.saturating_duration_since(self.raised_at).min(Duration::from_secs(1));
             let raise = self.policy.per_second * since.as_secs_f64() / RECOVERY_TIME.as_secs_f64();
-            self.count(now);
+            self.refill(now);
             self.rate = (self.rate + raise).min(self.policy.per_second);
         }
-        self.raised = now;
+        self.raised_at = now;
     }
 
-    fn count(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.counted).as_secs_f64();
+    fn refill(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.refilled_at).as_secs_f64();
         self.tokens = (self.tokens + since * self.rate).min(self.policy.burst);
-        self.counted = self.counted.max(now);
-    }
-}
-
-impl Forgettable for RateLimiter {
-    fn is_as_new(&mut self, now: Instant) -> bool {
-        self.count(now);
-        self.rate >= self.policy.per_second && self.tokens >= self.policy.burst && self.counted <= now
+        self.refilled_at = self.refilled_at.max(now);
     }
 }
 
@@ -150,7 +144,7 @@ mod tests {
         RatePolicy { per_second, burst, adaptive: true }
     }
 
-    /// Calls that go between two moments (seconds from the beginning), when somebody asks every millisecond.
+    /// Calls that go between two moments (seconds from the beginning), when one asks every millisecond.
     fn calls(limit: &mut RateLimiter, begin: Instant, from: u64, to: u64) -> u64 {
         let mut gone = 0;
         for millis in from * 1000..to * 1000 {
@@ -181,27 +175,27 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_get_a_turn_each_and_find_their_token_then() {
+    fn those_who_wait_get_a_slot_each_and_find_their_token_then() {
         let begin = begin();
         let mut limit = RateLimiter::new(policy(50.0, 1.0), begin);
         limit.take(begin);
-        let turns: Vec<Duration> = (0..100).map(|_| limit.turn(begin, 0.5)).collect();
-        assert_eq!(turns[0], Duration::from_millis(20));
-        assert_eq!(turns[99], Duration::from_secs(2));
-        for turn in turns {
-            assert!(limit.is_ready(begin + turn), "at {turn:?}");
-            limit.take(begin + turn);
+        let waits: Vec<Duration> = (0..100).map(|_| limit.wait(begin, 0.5)).collect();
+        assert_eq!(waits[0], Duration::from_millis(20));
+        assert_eq!(waits[99], Duration::from_secs(2));
+        for wait in waits {
+            assert!(limit.is_ready(begin + wait), "at {wait:?}");
+            limit.take(begin + wait);
         }
     }
 
     #[test]
-    fn turns_reach_a_minute_and_beyond_that_everybody_asks_again_sooner() {
+    fn slots_reach_a_minute_and_beyond_that_all_ask_again_sooner() {
         let begin = begin();
         let mut limit = RateLimiter::new(policy(10.0, 1.0), begin);
         limit.take(begin);
-        let turns: Vec<Duration> = (0..1000).map(|n| limit.turn(begin, f64::from(n % 11) / 10.0)).collect();
-        assert!(turns.iter().all(|turn| *turn <= MAX_WAIT));
-        assert!(turns[601..].iter().all(|turn| *turn >= MAX_WAIT / 2));
+        let waits: Vec<Duration> = (0..1000).map(|n| limit.wait(begin, f64::from(n % 11) / 10.0)).collect();
+        assert!(waits.iter().all(|wait| *wait <= MAX_WAIT));
+        assert!(waits[601..].iter().all(|wait| *wait >= MAX_WAIT / 2));
     }
 
     #[test]
@@ -281,8 +275,8 @@ mod tests {
                             limit.take(now);
                             gone.push(now);
                         }
-                        let turn = limit.turn(now, 0.3);
-                        prop_assert!(turn <= MAX_WAIT && !turn.is_zero());
+                        let wait = limit.wait(now, 0.3);
+                        prop_assert!(wait <= MAX_WAIT && !wait.is_zero());
                     }
                     Event::Success => limit.succeeded(now),
                     Event::Throttled(pause) => limit.throttled(Some(Duration::from_millis(pause)), now),

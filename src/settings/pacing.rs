@@ -99,7 +99,7 @@ impl Settings {
             breaker: breaker.enabled.then(|| BreakerPolicy {
                 failures: breaker.failures,
                 probe_interval: *breaker.probe_interval,
-                silence: *breaker.silence,
+                probe_timeout: *breaker.silence,
                 retries: u32::from(self.amqp.prefetch / 2).max(1),
             }),
             endpoint: limit.policy(limit.per_second, limit.burst),

@@ -42,10 +42,7 @@ impl CallPermits {
     #[must_use]
     pub fn new(policy: AdmissionPolicy) -> Self {
         let needed = policy != AdmissionPolicy::default();
-        Self {
-            admission: needed.then(|| Mutex::new(Admission::new(policy, Instant::now().into_std()))),
-            by_project: policy.project.is_some(),
-        }
+        Self { admission: needed.then(|| Mutex::new(Admission::new(policy))), by_project: policy.project.is_some() }
     }
 
     pub(super) fn permits<'a, O: Operations>(
@@ -65,7 +62,7 @@ impl<'a> OperationPermits<'a> {
     /// Leave to call now, or how long to wait before asking again. It is a `retry` if the operation's last call found the
     /// endpoint unavailable.
     pub(super) fn acquire(&self, retry: bool) -> Result<Permit<'a>, Wait> {
-        self.admitted(|admission, endpoint, project, now| admission.admit(endpoint, project, retry, now, jitter()))
+        self.admitted(|admission, endpoint, project, now| admission.acquire(endpoint, project, retry, now, jitter()))
     }
 
     /// How long to wait after a call that tried the endpoint in vain: behind all others.
@@ -78,7 +75,7 @@ impl<'a> OperationPermits<'a> {
 
     /// Leave to call now, whatever others may be waiting for: the deadline has come.
     pub(super) fn acquire_at_deadline(&self) -> Result<Permit<'a>, Wait> {
-        self.admitted(Admission::admit_last)
+        self.admitted(Admission::acquire_at_deadline)
     }
 
     fn admitted(

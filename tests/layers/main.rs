@@ -27,6 +27,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("async_compat", &["broker/rabbitmq/"]),
     ("axum", &["simulator/", "admin/"]),
     ("backoff", &["pacing/backoff.rs"]),
+    ("lru", &["pacing/bounded_map.rs"]),
     ("anyhow", &["cli/", "main.rs"]),
 ];
 
