@@ -23,8 +23,8 @@
 //!
 //! # The layers
 //!
-//! Imports go downwards only; modules of one row never import each other, but for `cancellation`,
-//! which takes its intervals from `pacing`. `tests/layers.rs` checks it.
+//! Imports go downwards only; modules of one row never import each other, but for `cancellation`, which takes its
+//! intervals from `pacing` and the names of codes from `google_rpc`. `tests/layers.rs` checks it.
 //!
 //! | layer | modules | what |
 //! |---|---|---|
@@ -33,12 +33,13 @@
 //! | 4 | [`operations_api`], [`broker`], [`simulator`], [`admin`] | the only users of reqwest, of lapin ([`broker::rabbitmq`], behind the port), of axum (the last two) |
 //! | 3 | [`settings`], [`telemetry`] | settings as validated types; logs, readiness |
 //! | 2 | [`message`] | what is read from and written to queues |
-//! | 1 | [`cancellation`], [`pacing`] | the decisions, without I/O |
+//! | 1 | [`cancellation`], [`pacing`], [`google_rpc`] | the decisions, without I/O; the codes that errors are told by |
 
 pub mod admin;
 pub mod broker;
 pub mod cancellation;
 pub mod cli;
+pub mod google_rpc;
 pub mod message;
 pub mod operations_api;
 pub mod pacing;

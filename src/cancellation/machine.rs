@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::outcome::{ErrorDetail, Outcome, Reason, code_name};
+use super::outcome::{ErrorDetail, Outcome, Reason};
 use super::policy::Policy;
 use super::progress::{Phase, Progress};
 use super::reply::{Failure, FailureKind, Operation, Reply};
+use crate::google_rpc::Code;
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,10 +203,10 @@ impl Transition<'_> {
             return None;
         }
         Some(match operation.error {
-            Some(error) if error.code == 1 => finish(Outcome::Cancelled, None),
+            Some(error) if error.code == Code::Cancelled.number() => finish(Outcome::Cancelled, None),
             // `error: {}` has code 0, which is OK: no error.
             Some(error) if error.code != 0 => {
-                let status = code_name(error.code).map(ToOwned::to_owned);
+                let status = Code::from_number(error.code).map(|code| code.name().to_owned());
                 let error = ErrorDetail { code: Some(error.code), status, message: error.message };
                 finish(Outcome::Completed, Some(error))
             }

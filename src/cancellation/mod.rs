@@ -22,7 +22,7 @@ mod machine_tests;
 mod proptests;
 
 pub use machine::{Conclusion, Step, next_step, resume};
-pub use outcome::{ErrorDetail, Outcome, Reason, code_name};
+pub use outcome::{ErrorDetail, Outcome, Reason};
 pub use policy::Policy;
 pub use progress::{Calls, Phase, Progress};
 pub use reply::{Failure, FailureKind, Operation, OperationStatus, Reply};

@@ -83,7 +83,7 @@ impl Reason {
 /// An error as people and pipelines are told of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail {
-    /// google.rpc.Code, where one is known.
+    /// The number of a [`Code`](crate::google_rpc::Code), where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
     /// The code's name, such as `UNAVAILABLE`.
@@ -91,29 +91,4 @@ pub struct ErrorDetail {
     pub status: Option<String>,
     /// A sentence.
     pub message: String,
-}
-
-/// The name of a google.rpc.Code (`google/rpc/code.proto`).
-#[must_use]
-pub const fn code_name(code: i32) -> Option<&'static str> {
-    Some(match code {
-        0 => "OK",
-        1 => "CANCELLED",
-        2 => "UNKNOWN",
-        3 => "INVALID_ARGUMENT",
-        4 => "DEADLINE_EXCEEDED",
-        5 => "NOT_FOUND",
-        6 => "ALREADY_EXISTS",
-        7 => "PERMISSION_DENIED",
-        8 => "RESOURCE_EXHAUSTED",
-        9 => "FAILED_PRECONDITION",
-        10 => "ABORTED",
-        11 => "OUT_OF_RANGE",
-        12 => "UNIMPLEMENTED",
-        13 => "INTERNAL",
-        14 => "UNAVAILABLE",
-        15 => "DATA_LOSS",
-        16 => "UNAUTHENTICATED",
-        _ => return None,
-    })
 }

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::wire::{self, ErrorEnvelope, MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
+use crate::google_rpc::Code;
 
 /// A service that asks for a longer wait is not believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -46,10 +47,10 @@ pub fn reply(call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8], n
 
 fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDateTime) -> Failure {
     let envelope = ErrorEnvelope::decode(body);
-    let named = envelope.as_ref().and_then(|envelope| code_of(envelope.status.as_deref()?));
+    let named = envelope.as_ref().and_then(|envelope| Code::from_name(envelope.status.as_deref()?));
     // 400, 409 and 500 each stand for several codes: the envelope's word goes first.
     let (code, kind) = match named {
-        Some(code) => (Some(code), code.kind()),
+        Some(code) => (Some(code), kind(code)),
         None => bare(status, envelope.is_some()),
     };
     let rate_limited = envelope.as_ref().is_some_and(|envelope| envelope.rate_limited);
@@ -77,111 +78,32 @@ fn retry_after(envelope: Option<&ErrorEnvelope>, headers: &HeaderMap, now: Offse
     envelope.and_then(|envelope| envelope.retry_delay).max(header).map(|wait| wait.min(MAX_RETRY_AFTER))
 }
 
-/// google.rpc.Code without OK, which is no failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Code {
-    Cancelled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
-
-const CODES: [Code; 16] = [
-    Code::Cancelled,
-    Code::Unknown,
-    Code::InvalidArgument,
-    Code::DeadlineExceeded,
-    Code::NotFound,
-    Code::AlreadyExists,
-    Code::PermissionDenied,
-    Code::ResourceExhausted,
-    Code::FailedPrecondition,
-    Code::Aborted,
-    Code::OutOfRange,
-    Code::Unimplemented,
-    Code::Internal,
-    Code::Unavailable,
-    Code::DataLoss,
-    Code::Unauthenticated,
-];
-
-fn code_of(name: &str) -> Option<Code> {
-    CODES.into_iter().find(|code| code.name() == name)
-}
-
-impl Code {
-    const fn number(self) -> i32 {
-        self as i32
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Cancelled => "CANCELLED",
-            Self::Unknown => "UNKNOWN",
-            Self::InvalidArgument => "INVALID_ARGUMENT",
-            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::NotFound => "NOT_FOUND",
-            Self::AlreadyExists => "ALREADY_EXISTS",
-            Self::PermissionDenied => "PERMISSION_DENIED",
-            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
-            Self::FailedPrecondition => "FAILED_PRECONDITION",
-            Self::Aborted => "ABORTED",
-            Self::OutOfRange => "OUT_OF_RANGE",
-            Self::Unimplemented => "UNIMPLEMENTED",
-            Self::Internal => "INTERNAL",
-            Self::Unavailable => "UNAVAILABLE",
-            Self::DataLoss => "DATA_LOSS",
-            Self::Unauthenticated => "UNAUTHENTICATED",
+/// What a service means by a code.
+const fn kind(code: Code) -> FailureKind {
+    match code {
+        Code::Cancelled | Code::AlreadyExists | Code::Aborted => FailureKind::Conflict,
+        Code::Unknown | Code::DeadlineExceeded | Code::Internal | Code::Unavailable | Code::DataLoss => {
+            FailureKind::Unavailable
         }
-    }
-
-    const fn kind(self) -> FailureKind {
-        match self {
-            Self::Cancelled | Self::AlreadyExists | Self::Aborted => FailureKind::Conflict,
-            Self::Unknown | Self::DeadlineExceeded | Self::Internal | Self::Unavailable | Self::DataLoss => {
-                FailureKind::Unavailable
-            }
-            Self::InvalidArgument | Self::OutOfRange => FailureKind::Rejected,
-            Self::NotFound => FailureKind::NotFound,
-            Self::PermissionDenied => FailureKind::PermissionDenied,
-            Self::ResourceExhausted => FailureKind::RateLimited,
-            Self::FailedPrecondition => FailureKind::FailedPrecondition,
-            Self::Unimplemented => FailureKind::Unimplemented,
-            Self::Unauthenticated => FailureKind::Unauthenticated,
-        }
+        Code::InvalidArgument | Code::OutOfRange => FailureKind::Rejected,
+        Code::NotFound => FailureKind::NotFound,
+        Code::PermissionDenied => FailureKind::PermissionDenied,
+        Code::ResourceExhausted => FailureKind::RateLimited,
+        Code::FailedPrecondition => FailureKind::FailedPrecondition,
+        Code::Unimplemented => FailureKind::Unimplemented,
+        Code::Unauthenticated => FailureKind::Unauthenticated,
     }
 }
 
 /// What an HTTP status means by itself: the answer has no envelope, or one without a known status name.
 fn bare(status: StatusCode, enveloped: bool) -> (Option<Code>, FailureKind) {
-    match status.as_u16() {
-        400 => (Some(Code::InvalidArgument), FailureKind::Rejected),
-        401 => (Some(Code::Unauthenticated), FailureKind::Unauthenticated),
-        403 => (Some(Code::PermissionDenied), FailureKind::PermissionDenied),
+    match (Code::from_http_status(status.as_u16()), status.as_u16()) {
         // A front end that does not know the URL answers with a page; only the service itself writes envelopes.
-        404 if enveloped => (Some(Code::NotFound), FailureKind::NotFound),
-        404 => (Some(Code::NotFound), FailureKind::BadEndpoint),
-        405 if !enveloped => (Some(Code::FailedPrecondition), FailureKind::BadEndpoint),
-        408 => (Some(Code::DeadlineExceeded), FailureKind::Unavailable),
-        409 => (Some(Code::Aborted), FailureKind::Conflict),
-        416 => (Some(Code::OutOfRange), FailureKind::Rejected),
-        429 => (Some(Code::ResourceExhausted), FailureKind::RateLimited),
-        499 => (Some(Code::Cancelled), FailureKind::Conflict),
-        501 => (Some(Code::Unimplemented), FailureKind::Unimplemented),
-        503 => (Some(Code::Unavailable), FailureKind::Unavailable),
-        504 => (Some(Code::DeadlineExceeded), FailureKind::Unavailable),
+        (Some(code @ Code::NotFound), _) if !enveloped => (Some(code), FailureKind::BadEndpoint),
+        (Some(code), _) => (Some(code), kind(code)),
+        (None, 405) if !enveloped => (Some(Code::FailedPrecondition), FailureKind::BadEndpoint),
+        (None, 408) => (Some(Code::DeadlineExceeded), FailureKind::Unavailable),
+        (None, 416) => (Some(Code::OutOfRange), FailureKind::Rejected),
         _ if status.is_redirection() => (None, FailureKind::BadEndpoint),
         _ if status.is_client_error() => (Some(Code::FailedPrecondition), FailureKind::Rejected),
         _ if status.is_server_error() => (Some(Code::Internal), FailureKind::Unavailable),

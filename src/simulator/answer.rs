@@ -9,12 +9,13 @@ use time::macros::format_description;
 
 use super::clock::wall_clock;
 use super::fault::Fault;
-use super::google_error::{Code, Detail, Envelope};
+use super::google_error::{Detail, Envelope, message};
 use super::operation::Answer;
 use super::page;
 use super::script::Ending;
 use super::store::Listed;
 use super::target::Resource;
+use crate::google_rpc::Code;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=UTF-8");
@@ -53,7 +54,7 @@ struct Metadata<'a> {
 #[derive(Serialize)]
 struct Error {
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u8>,
+    code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
 }
@@ -111,7 +112,7 @@ impl<'a> Operation<'a> {
 
 impl Error {
     const fn of(code: Code) -> Self {
-        Self { code: Some(code.number()), message: Some(code.message()) }
+        Self { code: Some(code.number()), message: Some(message(code)) }
     }
 }
 
@@ -182,7 +183,7 @@ fn faulty(fault: Fault, resource: &Resource<'_>) -> Response {
 }
 
 fn envelope(code: Code, details: Vec<Detail>) -> Response {
-    with_body(code.http(), JSON, Envelope::new(code, details).to_json())
+    with_body(code.http_status(), JSON, Envelope::new(code, details).to_json())
 }
 
 /// The first full second that is at least so many seconds from now.

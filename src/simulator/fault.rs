@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::google_error::Code;
+use crate::google_rpc::Code;
 
 /// An answer that is not the healthy one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Fault {
     /// `None` if there is no answer.
     pub(super) const fn status(self) -> Option<u16> {
         match self {
-            Self::Code(code) => Some(code.http()),
+            Self::Code(code) => Some(code.http_status()),
             Self::Limited { .. } | Self::RetryDate { .. } => Some(429),
             Self::Quota403 { .. } => Some(403),
             Self::RetryAfter { status, .. } | Self::Html(status) => Some(status),

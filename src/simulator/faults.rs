@@ -3,8 +3,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::fault::Fault;
-use super::google_error::Code;
 use super::script::read_delay;
+use crate::google_rpc::Code;
 
 /// A weather as the control endpoint is told it.
 #[derive(Debug, Default, Deserialize)]
@@ -135,7 +135,7 @@ impl FaultRequest {
     }
 
     fn bad_status(&self, status: u16) -> Fault {
-        match (self.retry_after, Code::from_http(status)) {
+        match (self.retry_after, Code::from_http_status(status)) {
             (Some(seconds), _) => Fault::RetryAfter { status, seconds },
             (None, Some(code)) if !self.html => Fault::Code(code),
             _ => Fault::Html(status),

@@ -3,8 +3,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::google_error::Code;
 use super::script::{Ending, Script, Times};
+use crate::google_rpc::Code;
 
 /// The two calls that operations get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::google_error::Code;
+use crate::google_rpc::Code;
 
 /// What becomes of an operation, and what its calls are answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl<'a> Parameters<'a> {
     }
 
     fn code(&mut self) -> Option<Code> {
-        self.take(|piece| Code::from_number(u8::try_from(number(piece, 1, 16)?).ok()?))
+        self.take(|piece| Code::from_number(i32::from(number(piece, 1, 16)?)))
     }
 
     fn seconds(&mut self) -> Option<u32> {

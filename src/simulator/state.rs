@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::fault::Fault;
 use super::faults::InjectedFaults;
-use super::google_error::Code;
 use super::operation::{Answer, Method, Operation, Record};
 use super::store::{Listed, Store};
 use super::target::{Resource, last_segment};
+use crate::google_rpc::Code;
 
 /// All that the simulator knows. Whatever it decides, it decides here, without I/O; the time is an argument.
 pub(super) struct SimulatorState {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::google_rpc::Code;
 use crate::simulator::fault::Fault;
-use crate::simulator::google_error::Code;
 use crate::simulator::script::{Ending, InvalidScript, Script, read_delay};
 
 const fn ends(ending: Ending, millis: u64) -> Script {
