@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::auth::{AuthError, Authorization, Source};
 use super::body::{drain, read_body};
 use super::classify::{self, Call};
-use super::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, Target};
+use super::endpoints::{Endpoints, NoEndpoint, Target, WrongSetting};
 use super::reuse::{NoteConnecting, noting_reuse};
 use super::shortage::{self, Shortage};
 use super::tls::{TlsError, TlsFiles};
@@ -18,7 +18,7 @@ use super::wire::{MAX_WORDS, words};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
 use crate::pacing::Key;
-use crate::settings::{self, CancelBody};
+use crate::settings::{self, CancelBody, ENDPOINT_FORM};
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.
 const ERROR_LIMIT: usize = 64 * 1024;
@@ -80,7 +80,7 @@ pub enum ClientError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// An endpoint that is none.
-    #[error("use the setting {setting}: it must be of the form https://host or https://host:port, without a path")]
+    #[error("use the setting {setting}: {ENDPOINT_FORM}")]
     Endpoint {
         /// The setting's key.
         setting: String,
@@ -133,8 +133,7 @@ impl Client {
     /// # Errors
     /// Settings that make no sense, or a system without usable certificates.
     pub fn new(settings: &settings::Api) -> Result<Self, ClientError> {
-        let endpoints =
-            Endpoints::new(settings).map_err(|InvalidEndpoint(setting)| ClientError::Endpoint { setting })?;
+        let endpoints = Endpoints::new(settings).map_err(|WrongSetting(setting)| ClientError::Endpoint { setting })?;
         let tls = TlsFiles::read(settings)?;
         let setup = |error: reqwest::Error| ClientError::Setup(causes(&error));
         Ok(Self {

@@ -1,13 +1,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::{Host, Url};
+use url::Url;
 
 use super::classify::Call;
 use super::wire::words;
 use crate::message::{NamePatterns, NotAdmitted, OperationName};
 use crate::pacing::Key;
-use crate::settings;
+use crate::settings::{self, Endpoint};
 
 /// What HTTP transcoding leaves alone within a segment, and the `/` between segments: an [`OperationName`]'s segments
 /// hold none of their own.
@@ -93,12 +93,12 @@ pub(super) enum NoEndpoint {
     Mtls(String),
 }
 
-/// The setting that is no endpoint. Its value is not shown: it may hold a password.
+/// The setting whose value is no endpoint. The value is not shown: it may hold a password.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct InvalidEndpoint(pub String);
+pub(super) struct WrongSetting(pub String);
 
 impl Endpoints {
-    pub(super) fn new(api: &settings::Api) -> Result<Self, InvalidEndpoint> {
+    pub(super) fn new(api: &settings::Api) -> Result<Self, WrongSetting> {
         let by_location = by_location(&api.endpoints, &api.version)?;
         Ok(Self { names: api.names.clone(), by_location, rule: rule(api)? })
     }
@@ -159,18 +159,18 @@ fn no_endpoint(location: &str) -> NoEndpoint {
     NoEndpoint::Location(words(location, 100))
 }
 
-fn by_location(endpoints: &BTreeMap<String, String>, version: &str) -> Result<HashMap<String, Base>, InvalidEndpoint> {
+fn by_location(endpoints: &BTreeMap<String, String>, version: &str) -> Result<HashMap<String, Base>, WrongSetting> {
     let base = |(location, endpoint): (&String, &String)| match Base::new(endpoint, version) {
         Some(base) => Ok((location.clone(), base)),
-        None => Err(InvalidEndpoint(format!("api.endpoints.{location}"))),
+        None => Err(WrongSetting(format!("api.endpoints.{location}"))),
     };
     endpoints.iter().map(base).collect()
 }
 
-fn rule(api: &settings::Api) -> Result<Rule, InvalidEndpoint> {
+fn rule(api: &settings::Api) -> Result<Rule, WrongSetting> {
     let version = &api.version;
     let Some(endpoint) = &api.endpoint else { return google(api).map(Rule::Google) };
-    let invalid = || InvalidEndpoint("api.endpoint".to_owned());
+    let invalid = || WrongSetting("api.endpoint".to_owned());
     // What cannot be parsed with a region that exists cannot be parsed with any.
     let base = Base::new(&endpoint.replace(PLACEHOLDER, "us-central1"), version).ok_or_else(invalid)?;
     Ok(if endpoint.contains(PLACEHOLDER) {
@@ -180,10 +180,10 @@ fn rule(api: &settings::Api) -> Result<Rule, InvalidEndpoint> {
     })
 }
 
-fn google(api: &settings::Api) -> Result<Google, InvalidEndpoint> {
+fn google(api: &settings::Api) -> Result<Google, WrongSetting> {
     let settings::Api { service, version, .. } = api;
     let domain = if api.mtls { "mtls.googleapis.com" } else { "googleapis.com" };
-    let invalid = || InvalidEndpoint("api.service".to_owned());
+    let invalid = || WrongSetting("api.service".to_owned());
     Ok(Google {
         global: Base::new(&format!("https://{service}.{domain}"), version).ok_or_else(invalid)?,
         regional: format!("https://{PLACEHOLDER}-{service}.{domain}/{version}/"),
@@ -193,20 +193,9 @@ fn google(api: &settings::Api) -> Result<Google, InvalidEndpoint> {
 }
 
 impl Base {
-    /// From `https://host` or `http://host:port`; anything more is refused rather than dropped silently.
     fn new(endpoint: &str, version: &str) -> Option<Self> {
-        let url = Url::parse(endpoint).ok()?;
-        let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        let anonymous = url.username().is_empty() && url.password().is_none();
-        if !matches!(url.scheme(), "http" | "https") || !plain || !anonymous {
-            return None;
-        }
-        let loopback = match url.host()? {
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-            Host::Domain(name) => name == "localhost",
-        };
-        Some(Self { text: format!("{url}{version}/"), loopback })
+        let endpoint = Endpoint::parse(endpoint).ok()?;
+        Some(Self { text: format!("{endpoint}{version}/"), loopback: endpoint.is_loopback() })
     }
 }
 

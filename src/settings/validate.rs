@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
-use url::{Host, Url};
 
-use super::amqp_uri::{quoted, unless_secret};
+use super::amqp_uri::unless_secret;
 use super::api::{Api, CredentialsKind};
+use super::endpoint::Endpoint;
 use super::error::{SettingsError, invalid};
 use super::file_name::{NO_FILE_NAME, is_content};
 use super::values::HumanDuration;
@@ -176,29 +176,8 @@ fn api(api: &Api) -> Result<(), SettingsError> {
 
 /// A token is sent over https or to a loopback address only.
 fn check_endpoint(setting: &'static str, endpoint: &str, with_token: bool) -> Result<(), SettingsError> {
-    let form = "it must be of the form https://host or https://host:port, without a path";
-    let url = Url::parse(endpoint).map_err(|_| invalid(setting, format!("{}: {form}", quoted(endpoint))))?;
-    let plain = url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none();
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !plain {
-        return Err(invalid(setting, format!("{:?}: {form}", url.host_str().unwrap_or_default())));
-    }
-    let loopback = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if with_token && url.scheme() == "http" && !loopback {
-        let problem = format!(
-            "{endpoint:?} is not https, and credentials are sent over http to loopback addresses only; set api.credentials.kind to \"none\" if it wants none"
-        );
-        return Err(invalid(setting, problem));
-    }
-    Ok(())
+    let parsed = if with_token { Endpoint::parse_for_tokens(endpoint) } else { Endpoint::parse(endpoint) };
+    parsed.map(drop).map_err(|error| invalid(setting, error.to_string()))
 }
 
 fn pacing(settings: &Settings) -> Result<(), SettingsError> {

@@ -5,7 +5,7 @@ use google_cloud_auth::build_errors::Error as BuildError;
 use google_cloud_auth::credentials::service_account::AccessSpecifier;
 use google_cloud_auth::credentials::{Credentials, external_account, impersonated, mds, service_account, user_account};
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
 use super::google::CredentialsError;
 use super::redact::Redactor;
@@ -199,13 +199,7 @@ fn check_servers(json: &Value) -> Result<(), String> {
     for field in SERVERS {
         let Some(server) = json.get(field).and_then(Value::as_str) else { continue };
         let url = Url::parse(server).map_err(|_| format!("its {field} is no URL"))?;
-        let loopback = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        if !settings::may_receive_secrets(&url) {
             let host = url.host_str().unwrap_or_default();
             return Err(format!(
                 "its {field} ({}://{host}) is not https, and secrets are sent over http to loopback addresses only",

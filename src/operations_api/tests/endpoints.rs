@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{api, names};
 use crate::message::{NamePatterns, OperationName};
 use crate::operations_api::classify::Call;
-use crate::operations_api::endpoints::{Endpoints, InvalidEndpoint, NoEndpoint, is_region};
+use crate::operations_api::endpoints::{Endpoints, NoEndpoint, WrongSetting, is_region};
 use crate::settings;
 
 fn name(text: &str) -> OperationName {
@@ -103,10 +103,10 @@ fn an_endpoint_with_more_than_a_host_is_refused_by_the_settings_name() {
     for endpoint in ["https://a/path", "https://a?q", "https://u:p@a", "ftp://a", "a.example.com", "https://"] {
         let mut settings = api();
         settings.endpoint = Some(endpoint.into());
-        assert_eq!(Endpoints::new(&settings).err(), Some(InvalidEndpoint("api.endpoint".into())), "{endpoint}");
+        assert_eq!(Endpoints::new(&settings).err(), Some(WrongSetting("api.endpoint".into())), "{endpoint}");
         settings.endpoint = None;
         settings.endpoints.insert("x".into(), endpoint.into());
-        assert_eq!(Endpoints::new(&settings).err(), Some(InvalidEndpoint("api.endpoints.x".into())), "{endpoint}");
+        assert_eq!(Endpoints::new(&settings).err(), Some(WrongSetting("api.endpoints.x".into())), "{endpoint}");
     }
 }
 
