@@ -6,7 +6,10 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use time::OffsetDateTime;
 use url::Url;
 
-use super::wire::{self, ErrorEnvelope, MAX_WORDS, words};
+use super::error_envelope::ErrorEnvelope;
+use super::operation_json;
+use super::retry_delay;
+use super::text::{MAX_MESSAGE_BYTES, printable};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::google_rpc::Code;
 
@@ -38,7 +41,7 @@ pub fn reply(call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8], n
     match call {
         _ if !status.is_success() => Reply::Failure(failure(status, headers, body, now)),
         Call::Cancel => Reply::Accepted,
-        Call::Get => match wire::operation(body) {
+        Call::Get => match operation_json::operation(body) {
             Ok(operation) => Reply::Operation(operation),
             Err(error) => Reply::Undecodable { detail: error.to_string() },
         },
@@ -74,7 +77,7 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDate
 /// The longest wait that the answer asks for.
 fn retry_after(envelope: Option<&ErrorEnvelope>, headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let header = headers.get_all(RETRY_AFTER).iter();
-    let header = header.filter_map(|value| wire::retry_after(value.to_str().ok()?, now)).max();
+    let header = header.filter_map(|value| retry_delay::retry_after(value.to_str().ok()?, now)).max();
     envelope.and_then(|envelope| envelope.retry_delay).max(header).map(|wait| wait.min(MAX_RETRY_AFTER))
 }
 
@@ -116,13 +119,13 @@ fn bare(status: StatusCode, enveloped: bool) -> (Option<Code>, FailureKind) {
 fn told(status: StatusCode, envelope: &ErrorEnvelope) -> String {
     let mut message = format!("the API answered {}", status.as_u16());
     if let Some(name) = &envelope.status {
-        let _ = write!(message, " {}", words(name, 64));
+        let _ = write!(message, " {}", printable(name, 64));
     }
     if let Some(reason) = &envelope.reason {
-        let _ = write!(message, " ({})", words(reason, 64));
+        let _ = write!(message, " ({})", printable(reason, 64));
     }
     if !envelope.message.is_empty() {
-        let _ = write!(message, ": {}", words(&envelope.message, MAX_WORDS));
+        let _ = write!(message, ": {}", printable(&envelope.message, MAX_MESSAGE_BYTES));
     }
     message
 }
@@ -138,7 +141,7 @@ fn bare_message(status: StatusCode, kind: FailureKind, headers: &HeaderMap, body
     if status.is_redirection() {
         message.push_str(", and redirects are not followed");
         if let Some(host) = redirect_host(headers) {
-            let _ = write!(message, " (to {})", words(&host, 300));
+            let _ = write!(message, " (to {})", printable(&host, 300));
         }
     } else if text.starts_with('<') {
         message.push_str(" with an HTML page instead of an error envelope");
@@ -148,7 +151,7 @@ fn bare_message(status: StatusCode, kind: FailureKind, headers: &HeaderMap, body
     if kind == FailureKind::BadEndpoint {
         let _ = write!(message, ": {WRONG_ENDPOINT}");
     } else if !text.is_empty() && !text.starts_with('<') {
-        let _ = write!(message, ": {}", words(text, 200));
+        let _ = write!(message, ": {}", printable(text, 200));
     }
     message
 }
@@ -356,7 +359,9 @@ mod tests {
         let body = serde_json::json!({"error": {"status": "INTERNAL", "message": format!("a\u{1b}[31m\n{}", "ü".repeat(2000))}});
         let message = fails(500, &[], &body.to_string()).error.message;
         let words = message.strip_prefix("the API answered 500 INTERNAL: ").expect("prefixed");
-        assert!(words.starts_with("a [31m ü") && words.len() <= MAX_WORDS && words.len() > MAX_WORDS - 4);
+        assert!(
+            words.starts_with("a [31m ü") && words.len() <= MAX_MESSAGE_BYTES && words.len() > MAX_MESSAGE_BYTES - 4
+        );
     }
 
     #[test]

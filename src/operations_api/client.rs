@@ -2,65 +2,47 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Request, Response, redirect};
+use reqwest::Response;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::auth::{AuthError, Authorization, Source};
+use super::auth::{Authorization, Source};
 use super::body::{drain, read_body};
+use super::call_error::CallError;
+use super::causes::causes;
 use super::classify::{self, Call};
-use super::endpoints::{Endpoints, NoEndpoint, Target, WrongSetting};
-use super::reuse::{NoteConnecting, noting_reuse};
+use super::endpoints::{Endpoints, Target, WrongSetting};
+use super::http::{self, HttpClients};
+use super::operations::Operations;
+use super::reuse::noting_reuse;
 use super::shortage::{self, Shortage};
 use super::tls::{TlsError, TlsFiles};
-use super::wire::{MAX_WORDS, words};
-use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
+use crate::cancellation::{FailureKind, Reply};
 use crate::message::OperationName;
 use crate::pacing::Key;
 use crate::settings::{self, CancelBody, ENDPOINT_FORM};
 
 /// Of an error answer no more is read, in bytes; the rest is cut off.
-const ERROR_LIMIT: usize = 64 * 1024;
+const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// The rest of an accepted cancel's answer is read so that the connection can serve the next call. A new connection is
 /// cheaper than a longer wait.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An HTTP/2 connection on which calls are open and nothing arrives is asked for a sign of life after this long, and
-/// given up after as long again. Otherwise every call on a dead connection would run into its own time-out.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// How many old connections may turn out to be closed, one after the other, before a call counts as failed.
+const MAX_RESENDS: u32 = 3;
 
-/// So many old connections may turn out to be closed, one after the other, before a call counts as failed.
-const REPEATS: u32 = 3;
-
-/// How often, and after which pause, a call looks again for a connection where the system has none to give. In all much
+/// How often, and after which delay, a call asks again for a connection where the system has none to give. In all much
 /// shorter than the silence that a circuit breaker takes for an outage.
-const LOOKS: u32 = 8;
-const LOOK_AGAIN: Duration = Duration::from_millis(125);
+const MAX_SHORTAGE_RETRIES: u32 = 8;
+const SHORTAGE_RETRY_DELAY: Duration = Duration::from_millis(125);
 
 /// No setting makes a call last longer: beyond this the clock's arithmetic could overflow.
-const LONGEST_CALL: Duration = Duration::from_hours(24);
-
-/// The Operations API, as far as a cancellation needs it.
-pub trait Operations: Send + Sync + 'static {
-    /// `POST {endpoint}/{version}/{name}:cancel`: [`Reply::Accepted`] or a failure. Safe to repeat.
-    fn cancel(&self, name: &OperationName) -> impl Future<Output = Reply> + Send;
-
-    /// `GET {endpoint}/{version}/{name}`: the operation as it is now, or why it is not known.
-    fn get(&self, name: &OperationName) -> impl Future<Output = Reply> + Send;
-
-    /// Which endpoint serves the operation, for its circuit breaker and rate limit. None: no call will be made at all.
-    fn endpoint(&self, name: &OperationName) -> Option<Key>;
-}
+const MAX_CALL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The real API, over HTTP. Share it by `Arc`: it holds the connections.
 pub struct Client {
-    /// Goes through the proxy that the environment names, if any.
-    http: reqwest::Client,
-    /// Never goes through a proxy: what a loopback address means, another machine does not know, and a token that may
-    /// go over http to this machine may go nowhere else.
-    loopback: reqwest::Client,
+    http: HttpClients,
     endpoints: Endpoints,
     cancel_body: CancelBody,
     credentials: Source,
@@ -90,29 +72,6 @@ pub enum ClientError {
     NoTokenFile,
 }
 
-/// Why a call has no answer.
-#[derive(Debug, thiserror::Error)]
-enum CallError {
-    #[error("{0}")]
-    NoEndpoint(#[from] NoEndpoint),
-    #[error("failed to {0}")]
-    Credentials(#[from] AuthError),
-    #[error("there was no token within {0:?} (api.call_timeout)")]
-    CredentialsTimeout(Duration),
-    #[error("no connection to {host} within {timeout:?} (api.connect_timeout)")]
-    ConnectTimeout { host: String, timeout: Duration },
-    #[error("no connection to {host}: {cause}; {}", remedy(cause, setting))]
-    Connect { host: String, cause: String, setting: &'static str },
-    #[error("no connection to {host} could be begun: {refusal}; {remedy}")]
-    Shortage { host: String, refusal: String, remedy: &'static str },
-    #[error("no answer from {host} within {timeout:?} (api.call_timeout)")]
-    AnswerTimeout { host: String, timeout: Duration },
-    #[error("the answer from {host} had not ended after {timeout:?} (api.call_timeout)")]
-    BodyTimeout { host: String, timeout: Duration },
-    #[error("the connection to {host} failed before the answer had ended: {cause}{}", missing_certificate(cause))]
-    Broken { host: String, cause: String },
-}
-
 impl Operations for Client {
     async fn cancel(&self, name: &OperationName) -> Reply {
         self.call(Call::Cancel, name).await
@@ -135,15 +94,14 @@ impl Client {
     pub fn new(settings: &settings::Api) -> Result<Self, ClientError> {
         let endpoints = Endpoints::new(settings).map_err(|WrongSetting(setting)| ClientError::Endpoint { setting })?;
         let tls = TlsFiles::read(settings)?;
-        let setup = |error: reqwest::Error| ClientError::Setup(causes(&error));
+        let setup = |error: reqwest::Error| ClientError::Setup(cause_of(&error));
         Ok(Self {
-            http: tls.clone().apply(http(settings)).build().map_err(setup)?,
-            loopback: tls.apply(http(settings)).no_proxy().build().map_err(setup)?,
+            http: HttpClients::new(settings, tls).map_err(setup)?,
             endpoints,
             cancel_body: settings.cancel_body,
             credentials: Source::new(&settings.credentials).ok_or(ClientError::NoTokenFile)?,
             connect_timeout: *settings.connect_timeout,
-            call_timeout: (*settings.call_timeout).min(LONGEST_CALL),
+            call_timeout: (*settings.call_timeout).min(MAX_CALL_TIMEOUT),
             response_limit: usize::try_from(settings.response_limit.as_u64()).unwrap_or(usize::MAX),
             shortage: Shortage::default(),
         })
@@ -208,14 +166,16 @@ impl Client {
         authorization: Option<&Authorization>,
         deadline: Instant,
     ) -> Result<Response, CallError> {
-        let (mut left, mut looks) = (REPEATS, LOOKS);
+        let (mut resends_left, mut retries_left) = (MAX_RESENDS, MAX_SHORTAGE_RETRIES);
         loop {
             let (sent, reused) = noting_reuse(self.send(call, target, authorization, deadline)).await;
             match sent {
-                Err(CallError::Broken { .. }) if reused && left > 0 => left -= 1,
-                Err(CallError::Shortage { .. }) if looks > 0 && Instant::now() + LOOK_AGAIN < deadline => {
-                    looks -= 1;
-                    sleep(LOOK_AGAIN).await;
+                Err(CallError::Broken { .. }) if reused && resends_left > 0 => resends_left -= 1,
+                Err(CallError::Shortage { .. })
+                    if retries_left > 0 && Instant::now() + SHORTAGE_RETRY_DELAY < deadline =>
+                {
+                    retries_left -= 1;
+                    sleep(SHORTAGE_RETRY_DELAY).await;
                 }
                 sent => return sent,
             }
@@ -229,15 +189,15 @@ impl Client {
         authorization: Option<&Authorization>,
         deadline: Instant,
     ) -> Result<Response, CallError> {
-        let http = if target.loopback { &self.loopback } else { &self.http };
-        let sent = http.execute(self.request(call, target.url.clone(), authorization));
+        let request = http::request(call, target.url.clone(), authorization, self.cancel_body);
+        let sent = self.http.of(target.loopback).execute(request);
         match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
                 Err(CallError::ConnectTimeout { host: target.host(), timeout: self.connect_timeout })
             }
             Ok(Err(error)) if error.is_connect() => Err(self.not_connected(target, &error)),
-            Ok(Err(error)) => Err(CallError::Broken { host: target.host(), cause: causes(&error) }),
+            Ok(Err(error)) => Err(CallError::Broken { host: target.host(), cause: cause_of(&error) }),
             Err(_) => Err(CallError::AnswerTimeout { host: target.host(), timeout: self.call_timeout }),
         }
     }
@@ -246,30 +206,10 @@ impl Client {
     fn not_connected(&self, target: &Target, error: &reqwest::Error) -> CallError {
         let host = target.host();
         let Some(refusal) = shortage::refusal(error) else {
-            return CallError::Connect { host, cause: causes(error), setting: target.setting };
+            return CallError::Connect { host, cause: cause_of(error), setting: target.setting };
         };
         self.shortage.note(refusal);
         CallError::Shortage { host, refusal: refusal.to_string(), remedy: shortage::remedy(refusal) }
-    }
-
-    fn request(&self, call: Call, url: url::Url, authorization: Option<&Authorization>) -> Request {
-        let mut request = Request::new(if call == Call::Cancel { Method::POST } else { Method::GET }, url);
-        let headers = request.headers_mut();
-        if let Some(authorization) = authorization {
-            authorization.add_to(headers);
-        }
-        match (call, self.cancel_body) {
-            (Call::Get, _) => {}
-            // Of itself, no length is sent for a request without a body, and Google answers that with 411.
-            (Call::Cancel, CancelBody::None) => {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-            (Call::Cancel, CancelBody::EmptyObject) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                *request.body_mut() = Some("{}".into());
-            }
-        }
-        request
     }
 
     /// Reads no more of the answer than its kind allows, and says what it means.
@@ -283,10 +223,11 @@ impl Client {
         let status = response.status();
         if call == Call::Cancel && status.is_success() {
             // It is accepted whatever happens to the rest of the answer.
-            let _ = timeout_at(deadline.min(Instant::now() + DRAIN), drain(response, self.response_limit)).await;
+            let _ =
+                timeout_at(deadline.min(Instant::now() + DRAIN_TIMEOUT), drain(response, self.response_limit)).await;
             return Ok(Reply::Accepted);
         }
-        let limit = if status.is_success() { self.response_limit } else { ERROR_LIMIT };
+        let limit = if status.is_success() { self.response_limit } else { MAX_ERROR_BYTES };
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
         if status.is_success() && announced.is_some_and(|length| length > limit) {
             return Ok(self.too_large());
@@ -294,7 +235,7 @@ impl Client {
         let headers = std::mem::take(response.headers_mut());
         let body = match timeout_at(deadline, read_body(response, limit)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(error)) => return Err(CallError::Broken { host: target.host(), cause: causes(&error) }),
+            Ok(Err(error)) => return Err(CallError::Broken { host: target.host(), cause: cause_of(&error) }),
             Err(_) => return Err(CallError::BodyTimeout { host: target.host(), timeout: self.call_timeout }),
         };
         let bytes = body.bytes();
@@ -311,78 +252,10 @@ impl Client {
     }
 }
 
-/// What both kinds of connections have in common.
-fn http(settings: &settings::Api) -> reqwest::ClientBuilder {
-    let json = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    reqwest::Client::builder()
-        .user_agent(concat!("cancel-worker/", env!("CARGO_PKG_VERSION")))
-        .default_headers(json)
-        .redirect(redirect::Policy::none())
-        .connect_timeout(*settings.connect_timeout)
-        .connector_layer(tower_layer::layer_fn(NoteConnecting))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(SIGN_OF_LIFE)
-        .http2_keep_alive_timeout(SIGN_OF_LIFE)
-}
-
-impl CallError {
-    /// Whether nothing was asked of the service: whatever it is, it says nothing about it.
-    const fn is_before_the_call(&self) -> bool {
-        matches!(self, Self::Credentials(_) | Self::CredentialsTimeout(_) | Self::Shortage { .. })
-    }
-
-    fn into_failure(self) -> Failure {
-        let kind = match &self {
-            Self::NoEndpoint(_) => FailureKind::BadEndpoint,
-            Self::Credentials(_) | Self::CredentialsTimeout(_) => FailureKind::Unauthenticated,
-            _ => FailureKind::Unavailable,
-        };
-        let retry_after = match &self {
-            Self::Credentials(error) => error.retry_after(),
-            _ => None,
-        };
-        let message = words(&self.to_string(), MAX_WORDS);
-        Failure { kind, error: ErrorDetail { message, ..ErrorDetail::default() }, retry_after }
-    }
-}
-
-/// The causes of an error, from what was attempted to what the system said. The error's own text is left out: it is
-/// only the URL and "error sending request".
-fn causes(error: &reqwest::Error) -> String {
-    let mut told = String::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        // Some libraries repeat their cause in their own text.
-        if !told.ends_with(&text) {
-            if !told.is_empty() {
-                told.push_str(": ");
-            }
-            told.push_str(&text);
-        }
-        next = cause.source();
-    }
-    if told.is_empty() { "the HTTP library gave no reason".to_owned() } else { told }
-}
-
-/// What to do about a host that cannot be reached.
-fn remedy(cause: &str, setting: &str) -> String {
-    if cause.contains("UnknownIssuer") {
-        "if its certificate is right, name its CA in api.ca_file".to_owned()
-    } else if cause.contains("tunnel error") {
-        "the proxy comes from HTTPS_PROXY or ALL_PROXY in the environment, and NO_PROXY names hosts to be called without it".to_owned()
-    } else {
-        format!("the host comes from {setting}")
-    }
-}
-
-/// What to do about a connection that broke. In TLS 1.3 a client is told only afterwards that its certificate was missed.
-fn missing_certificate(cause: &str) -> &'static str {
-    if cause.contains("CertificateRequired") {
-        "; it wants a client certificate: set api.client_certificate_file and api.client_key_file"
-    } else {
-        ""
-    }
+/// Why a call failed. The error's own text is left out: it is only the URL and "error sending request".
+fn cause_of(error: &reqwest::Error) -> String {
+    let told = error.source().and_then(|cause| causes(cause, std::convert::identity));
+    told.unwrap_or_else(|| "the HTTP library gave no reason".to_owned())
 }
 
 /// For the dates of `Retry-After`.

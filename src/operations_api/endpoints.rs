@@ -4,7 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use super::classify::Call;
-use super::wire::words;
+use super::text::printable;
 use crate::message::{NamePatterns, NotAdmitted, OperationName};
 use crate::pacing::Key;
 use crate::settings::{self, Endpoint};
@@ -142,7 +142,7 @@ impl Endpoints {
             }
             Rule::Template(template) => (template, "api.endpoint"),
             Rule::Google(google) if google.rep_locations.iter().any(|listed| listed == location || listed == EVERY) => {
-                let unknown = || NoEndpoint::Mtls(words(location, 100));
+                let unknown = || NoEndpoint::Mtls(printable(location, 100));
                 (google.rep.as_ref().ok_or_else(unknown)?, "api.service and api.rep_locations")
             }
             Rule::Google(google) => (&google.regional, "api.service"),
@@ -156,7 +156,7 @@ impl Endpoints {
 }
 
 fn no_endpoint(location: &str) -> NoEndpoint {
-    NoEndpoint::Location(words(location, 100))
+    NoEndpoint::Location(printable(location, 100))
 }
 
 fn by_location(endpoints: &BTreeMap<String, String>, version: &str) -> Result<HashMap<String, Base>, WrongSetting> {

@@ -5,15 +5,23 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `client` | one call: deadline, connection, failure |
+//! | `operations` | the port: what a cancellation asks of the API |
+//! | `client` | its adapter, one call: deadline, resending, reading |
+//! | `call_error` | why a call has no answer, and what to do about it |
+//! | `http` | the two kinds of connections, and the requests |
+//! | `tls` | certificates and keys from files |
 //! | `body` | bounded reading |
 //! | `reuse` | was the connection a new one? |
 //! | `shortage` | what the system refuses before a call is made |
 //! | `endpoints` | location → host, name → URL |
-//! | `tls` | certificates and keys from files |
 //! | `auth` | where the bearer token comes from |
 //! | `classify` | status, headers and body → [`Reply`], pure |
-//! | `wire` | the JSON and header forms that answers are written in |
+//! | `operation_json` | the JSON of an operation |
+//! | `error_envelope` | the JSON of an error |
+//! | `retry_delay` | how long a service asks callers to wait |
+//! | `causes` | the causes of an error, for people |
+//! | `text` | the texts of others, made fit for people |
+//! | `tests` | the client against a server |
 //!
 //! Redirects are never followed, and a bearer token goes to no host that settings do not name.
 //!
@@ -21,16 +29,24 @@
 
 mod auth;
 mod body;
+mod call_error;
+mod causes;
 mod classify;
 mod client;
 mod endpoints;
+mod error_envelope;
+mod http;
+mod operation_json;
+mod operations;
+mod retry_delay;
 mod reuse;
 mod shortage;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tls;
-mod wire;
 
 pub use classify::{Call, reply as classify};
-pub use client::{Client, ClientError, Operations};
+pub use client::{Client, ClientError};
+pub use operations::Operations;
 pub use tls::TlsError;

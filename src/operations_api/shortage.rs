@@ -8,17 +8,18 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use super::causes::chain;
+
 /// "Too many open files" of the process, and of the whole system: the same numbers on every Unix.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
 /// A shortage is over when nothing was refused for this long: longer than those that were refused wait before they try again.
-const QUIET: Duration = Duration::from_secs(60);
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The refusal of the system that an error comes from, if it comes from one.
 pub(super) fn refusal<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e io::Error> {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    causes.filter_map(|cause| cause.downcast_ref()).find(|error| is_refusal(error))
+    chain(error).filter_map(|cause| cause.downcast_ref()).find(|error| is_refusal(error))
 }
 
 fn is_refusal(error: &io::Error) -> bool {
@@ -52,8 +53,8 @@ impl Shortage {
 
     async fn end(self) {
         loop {
-            let quiet = self.last().map_or(QUIET, |last| last.elapsed());
-            let Some(left) = QUIET.checked_sub(quiet).filter(|left| !left.is_zero()) else { break };
+            let quiet = self.last().map_or(RECOVERY_INTERVAL, |last| last.elapsed());
+            let Some(left) = RECOVERY_INTERVAL.checked_sub(quiet).filter(|left| !left.is_zero()) else { break };
             sleep(left).await;
         }
         *self.last() = None;
@@ -99,9 +100,9 @@ mod tests {
         for _ in 0..2 {
             for _ in 0..5 {
                 shortage.note(&refused);
-                sleep(QUIET / 2).await;
+                sleep(RECOVERY_INTERVAL / 2).await;
             }
-            sleep(QUIET).await;
+            sleep(RECOVERY_INTERVAL).await;
         }
         drop(logging);
         let mut told = String::new();

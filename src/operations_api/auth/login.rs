@@ -14,7 +14,7 @@ use super::google::CredentialsError;
 use super::redact::Redactor;
 
 /// A token server that has not answered by then is given up. The library itself waits for ever.
-pub(super) const FETCH_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One set of credentials of the official library, from its building until the API refuses its token, or it has none.
 ///
@@ -86,14 +86,14 @@ impl Login {
         match self.credentials.headers(Default::default()).now_or_never() {
             Some(headers) => self.told(headers),
             None if self.delivered.load(Relaxed) => State::Expired,
-            None if self.age() < FETCH_LIMIT => State::Fetching,
+            None if self.age() < FETCH_TIMEOUT => State::Fetching,
             None => State::Failed(self.silent()),
         }
     }
 
     /// Waits for the first token.
     pub(super) async fn first(&self) -> Result<Authorization, CredentialsError> {
-        let headers = timeout_at(self.began + FETCH_LIMIT, self.credentials.headers(Default::default())).await;
+        let headers = timeout_at(self.began + FETCH_TIMEOUT, self.credentials.headers(Default::default())).await;
         match headers.map(|headers| self.told(headers)) {
             Ok(State::Token(authorization)) => Ok(authorization),
             Ok(State::Failed(trouble)) => Err(trouble),
@@ -117,7 +117,7 @@ impl Login {
     }
 
     fn silent(&self) -> CredentialsError {
-        let problem = format!("no answer within {FETCH_LIMIT:?}");
+        let problem = format!("no answer within {FETCH_TIMEOUT:?}");
         CredentialsError::NoToken { who: self.who.clone(), problem, advice: self.advice }
     }
 }

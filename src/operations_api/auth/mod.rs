@@ -8,6 +8,7 @@
 //! | `login` | one set of credentials of the official library, with a thread of its own |
 //! | `adc` | Application Default Credentials: which file, and what is in it |
 //! | `redact` | what a library says, without anything secret |
+//! | `error` | why there is no token |
 //!
 //! A token goes over https or to a loopback address that settings name, and what a token is bought with (a refresh
 //! token, an assertion) goes by the same rule to the address in the credentials file. Neither is part of any text.

@@ -2,15 +2,14 @@ use std::error::Error;
 
 use serde_json::Value;
 
-use crate::operations_api::wire::words;
+use crate::operations_api::causes::causes;
+use crate::operations_api::text::{HIDDEN, printable};
 
 /// No name, project or location is this long; tokens and keys are longer.
-const SECRET_LENGTH: usize = 32;
-
-const HIDDEN: &str = "[hidden]";
+const MIN_SECRET_BYTES: usize = 32;
 
 /// Longest text of a cause, in bytes.
-const MAX_CAUSE: usize = 500;
+const MAX_CAUSE_BYTES: usize = 500;
 
 /// What the library adds to each of its errors, and what says less than the error below it.
 const NOISE: [&str; 6] = [
@@ -54,19 +53,10 @@ impl Redactor {
 
     /// What went wrong, from what was attempted to what the system said, in words for people.
     pub(super) fn causes(&self, error: &(dyn Error + 'static)) -> String {
-        let mut told = String::new();
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            let text = self.redact(&cause.to_string());
-            if !text.is_empty() && !told.contains(&text) {
-                if !told.is_empty() {
-                    told.push_str(": ");
-                }
-                told.push_str(&text);
-            }
-            next = cause.source();
+        match causes(error, |text| self.redact(&text)) {
+            Some(told) => printable(&told, MAX_CAUSE_BYTES),
+            None => "the library gave no reason".to_owned(),
         }
-        if told.is_empty() { "the library gave no reason".to_owned() } else { words(&told, MAX_CAUSE) }
     }
 
     /// The text without secrets and noise.
@@ -76,7 +66,9 @@ impl Redactor {
             text = text.replace(noise, "");
         }
         // The whole of what should have held a token.
-        if let Some((problem, _body)) = text.split_once(", body=<").filter(|(told, _)| told.contains("subject token")) {
+        if let Some((problem, _body)) =
+            text.split_once(", body=<").filter(|(problem, _)| problem.contains("subject token"))
+        {
             text = problem.to_owned();
         }
         for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -91,7 +83,7 @@ fn hide_long_runs(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for run in text.split_inclusive(|character: char| !is_token_character(character)) {
         let token = run.trim_end_matches(|character: char| !is_token_character(character));
-        if token.len() >= SECRET_LENGTH {
+        if token.len() >= MIN_SECRET_BYTES {
             shown.push_str(HIDDEN);
             shown.push_str(run.get(token.len()..).unwrap_or_default());
         } else {

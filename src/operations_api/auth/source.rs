@@ -4,6 +4,7 @@ use super::AuthError;
 use super::adc::AdcConfig;
 use super::google::Google;
 use super::token_file::TokenFile;
+use crate::operations_api::text::HIDDEN;
 use crate::settings::{self, CredentialsKind};
 
 /// Where the headers that say who calls come from.
@@ -91,7 +92,7 @@ impl Authorization {
     pub(in super::super) fn hide_in(&self, text: &mut String) {
         let token = self.bearer.to_str().ok().and_then(|bearer| bearer.rsplit(' ').next()).unwrap_or_default();
         if !token.is_empty() && text.contains(token) {
-            *text = text.replace(token, "[hidden]");
+            *text = text.replace(token, HIDDEN);
         }
     }
 

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::AuthError;
 
-/// The file is looked at again when the last look is this long ago.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The file is checked again when the last check is this long ago.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest token file that is read, in bytes; real tokens have a few thousand.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
@@ -106,7 +106,7 @@ impl TokenCache {
     /// The token, if the file has been looked at lately.
     fn fresh(&self, now: Instant) -> Option<HeaderValue> {
         let looked = self.looked?;
-        let token = self.token.as_ref().filter(|_| now.duration_since(looked) < LOOK_AGAIN)?;
+        let token = self.token.as_ref().filter(|_| now.duration_since(looked) < CHECK_INTERVAL)?;
         Some(token.header.clone())
     }
 
@@ -252,12 +252,12 @@ mod tests {
         assert_eq!(header(&credentials).await, "Bearer one");
         std::fs::write(&path, "two").expect("written");
         assert_eq!(header(&credentials).await, "Bearer one");
-        tokio::time::advance(LOOK_AGAIN).await;
+        tokio::time::advance(CHECK_INTERVAL).await;
         assert_eq!(header(&credentials).await, "Bearer two");
         let next = path.with_extension("next");
         std::fs::write(&next, "six").expect("written");
         std::fs::rename(&next, &path).expect("replaced");
-        tokio::time::advance(LOOK_AGAIN).await;
+        tokio::time::advance(CHECK_INTERVAL).await;
         assert_eq!(header(&credentials).await, "Bearer six");
     }
 
@@ -279,7 +279,7 @@ mod tests {
         let (_folder, path, credentials) = token_file("one");
         let one = credentials.authorization().await.expect("readable");
         std::fs::write(&path, "").expect("truncated");
-        tokio::time::advance(LOOK_AGAIN).await;
+        tokio::time::advance(CHECK_INTERVAL).await;
         assert_eq!(header(&credentials).await, "Bearer one");
         credentials.renew(&one);
         let error = credentials.authorization().await.expect_err("refused, and the file is empty").to_string();

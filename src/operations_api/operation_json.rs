@@ -1,23 +1,12 @@
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use time::format_description::StaticFormatDescription;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
 
+use super::text::{MAX_MESSAGE_BYTES, printable};
 use crate::cancellation::{Operation, OperationStatus};
 
 /// Nested deeper, an operation could not be read by those who get it within an event: common readers stop at 128 levels.
 const MAX_DEPTH: usize = 100;
-
-/// Longest text of a service that is handed on to people, in bytes.
-pub(super) const MAX_WORDS: usize = 1024;
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of dates that HTTP still writes.
-const IMF_FIXDATE: StaticFormatDescription =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 /// Why a body is no operation.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +42,12 @@ struct WireStatus {
 
 /// Reads the body of a get.
 pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
-    let other = |error: serde_json::Error| NotAnOperation::OtherJson(words(&error.to_string(), 200));
+    let other = |error: serde_json::Error| NotAnOperation::OtherJson(printable(&error.to_string(), 200));
     if is_deeper_than(MAX_DEPTH, body) {
         return Err(NotAnOperation::TooDeep);
     }
     let resource: Box<RawValue> =
-        serde_json::from_slice(body).map_err(|error| NotAnOperation::NotJson(words(&error.to_string(), 200)))?;
+        serde_json::from_slice(body).map_err(|error| NotAnOperation::NotJson(printable(&error.to_string(), 200)))?;
     if mentions_surrogates(resource.get()) && serde_json::from_str::<Value>(resource.get()).is_err() {
         return Err(NotAnOperation::HalfCharacter);
     }
@@ -68,7 +57,7 @@ pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
         done: wire.done.unwrap_or(false),
         error: error.map(|status| OperationStatus {
             code: status.code.unwrap_or(0),
-            message: words(&status.message.unwrap_or_default(), MAX_WORDS),
+            message: printable(&status.message.unwrap_or_default(), MAX_MESSAGE_BYTES),
         }),
         resource: resource.into(),
     })
@@ -120,92 +109,9 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-/// The JSON that Google's services answer errors with: `{"error": {"code", "message", "status", "details"}}`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ErrorEnvelope {
-    /// The name of a google.rpc code, if it has one.
-    pub status: Option<String>,
-    /// The service's words.
-    pub message: String,
-    /// `ErrorInfo.reason`, such as `SERVICE_DISABLED`.
-    pub reason: Option<String>,
-    /// `RetryInfo.retryDelay`.
-    pub retry_delay: Option<Duration>,
-    /// Some detail says `RATE_LIMIT_EXCEEDED`.
-    pub rate_limited: bool,
-}
-
-impl ErrorEnvelope {
-    /// Reads an error answer's body; `None` if it is anything else. A detail of unexpected form is no reason to
-    /// disbelieve the rest.
-    pub(super) fn decode(body: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(body).ok()?;
-        let error = document.get("error")?.as_object()?;
-        let text = |key: &str| error.get(key).and_then(Value::as_str);
-        if text("status").is_none() && text("message").is_none() && !error.get("code").is_some_and(Value::is_number) {
-            return None;
-        }
-        let details = error.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let reasons = || details.iter().filter_map(|detail| detail.get("reason")?.as_str());
-        Some(Self {
-            status: text("status").map(str::to_owned),
-            message: text("message").unwrap_or_default().to_owned(),
-            reason: details.iter().find(|detail| is_error_info(detail)).and_then(reason),
-            retry_delay: details.iter().filter_map(|d| proto_duration(d.get("retryDelay")?.as_str()?)).max(),
-            rate_limited: reasons().any(|reason| reason == "RATE_LIMIT_EXCEEDED"),
-        })
-    }
-}
-
-fn is_error_info(detail: &Value) -> bool {
-    let kind = detail.get("@type").and_then(Value::as_str);
-    kind.is_some_and(|kind| kind.ends_with("/google.rpc.ErrorInfo"))
-}
-
-fn reason(error_info: &Value) -> Option<String> {
-    error_info.get("reason").and_then(Value::as_str).map(str::to_owned)
-}
-
-/// A `google.protobuf.Duration` in JSON, `"1.5s"`; `None` for what is negative or none.
-fn proto_duration(text: &str) -> Option<Duration> {
-    let number = text.strip_suffix('s')?;
-    let (seconds, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    if !digits(fraction) || fraction.len() > 9 {
-        return None;
-    }
-    let nanos: u32 = format!("{fraction:0<9}").parse().ok()?;
-    Some(Duration::new(whole(seconds)?, nanos))
-}
-
-/// A `Retry-After` header: seconds, or a date; `None` for a date that has passed and for nonsense.
-pub(super) fn retry_after(text: &str, now: OffsetDateTime) -> Option<Duration> {
-    let text = text.trim();
-    if let Some(seconds) = whole(text) {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = PrimitiveDateTime::parse(text, IMF_FIXDATE).ok()?.assume_utc();
-    (date - now).try_into().ok()
-}
-
-/// A number without sign; serde's and `str::parse` would take `+1`.
-fn whole(text: &str) -> Option<u64> {
-    digits(text).then(|| text.parse().ok()).flatten()
-}
-
-fn digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Text for people: at most `limit` bytes, and no character that would break a line of a log or a header.
-pub(super) fn words(text: &str, limit: usize) -> String {
-    let text = text.get(..text.floor_char_boundary(limit)).unwrap_or_default();
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use time::macros::datetime;
 
     use super::*;
 
@@ -266,56 +172,6 @@ mod tests {
         assert_eq!(decoded(&format!(r#"{{"x":[{wide}]}}"#)), (false, None));
     }
 
-    #[test]
-    fn a_delay_is_read_from_each_form_and_nonsense_is_ignored() {
-        let delay = |text: &str| proto_duration(text).map(|delay| delay.as_secs_f64());
-        for (text, seconds) in [("1.5s", 1.5), ("30s", 30.0), ("0.000000001s", 1e-9), ("0s", 0.0)] {
-            assert_eq!(delay(text), Some(seconds), "{text}");
-        }
-        for text in
-            ["", "s", "1", "-1s", "+1s", "1.s", ".5s", "1.0000000001s", "1e3s", "1,5s", "NaNs", "99999999999999999999s"]
-        {
-            assert_eq!(delay(text), None, "{text}");
-        }
-        let now = datetime!(1994-11-06 08:49:07 UTC);
-        let after = |text: &str| retry_after(text, now).map(|delay| delay.as_secs());
-        assert_eq!(after("120"), Some(120));
-        assert_eq!(after(" 0 "), Some(0));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(30));
-        for text in [
-            "Sun, 06 Nov 1994 08:49:06 GMT",
-            "-1",
-            "+1",
-            "1.5",
-            "soon",
-            "",
-            "Sun, 06 Nov 1994 08:49:37",
-            "Sun Nov  6 08:49:37 1994",
-            "Sun, 36 Nov 1994 08:49:37 GMT",
-        ] {
-            assert_eq!(after(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_envelope_is_read_with_its_details_and_odd_details_do_not_spoil_it() {
-        let body = r#"{"error":{"code":429,"message":"slow down","status":"RESOURCE_EXHAUSTED","details":[
-            5, {"reason":7}, {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1.5s"},
-            {"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"RATE_LIMIT_EXCEEDED","domain":"googleapis.com"}]}}"#;
-        let expected = ErrorEnvelope {
-            status: Some("RESOURCE_EXHAUSTED".into()),
-            message: "slow down".into(),
-            reason: Some("RATE_LIMIT_EXCEEDED".into()),
-            retry_delay: Some(Duration::from_millis(1500)),
-            rate_limited: true,
-        };
-        assert_eq!(ErrorEnvelope::decode(body.as_bytes()), Some(expected));
-        for other in ["", "<html>", "[]", "{}", r#"{"error":"invalid_grant"}"#, r#"{"error":{}}"#, r#"{"error":null}"#]
-        {
-            assert_eq!(ErrorEnvelope::decode(other.as_bytes()), None, "{other}");
-        }
-    }
-
     proptest! {
         #[test]
         fn a_decoded_operation_keeps_its_resource_byte_for_byte(
@@ -329,14 +185,6 @@ mod tests {
             prop_assert_eq!(operation.resource.get(), &json);
             prop_assert_eq!(operation.done, done == Some(true));
             prop_assert_eq!(operation.error.map(|error| error.code), Some(code));
-        }
-
-        #[test]
-        fn no_text_of_a_delay_makes_it_panic(text in "\\PC*", digits in "[0-9]{0,30}\\.?[0-9]{0,12}s?") {
-            let now = datetime!(2025-01-01 00:00 UTC);
-            for text in [text, digits] {
-                let _ = (proto_duration(&text), retry_after(&text, now));
-            }
         }
     }
 }
