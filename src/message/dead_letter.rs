@@ -1,7 +1,7 @@
 use time::OffsetDateTime;
 
-use super::field_error::cut;
 use super::identity::{Identity, MAX_SHORT_STRING};
+use super::json::cut;
 use super::timestamp;
 
 /// Longest `cancel-worker-detail`, in bytes: headers have to fit one frame.

@@ -4,17 +4,12 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::cancel_request::CancelRequest;
 use super::envelope::{Envelope, Outgoing};
-use super::field_error::{FieldError, FirstError, cut};
-use super::fields::{BODY, Field, Location, read_fields};
 use super::identity::{Identity, MAX_SHORT_STRING};
-use super::json_object::JsonObject;
-use super::metadata::Metadata;
-use super::request_body::RequestBody;
+use super::json::{BODY, Field, FieldError, FirstError, JsonObject, Location, cut, read_fields};
+use super::request::{CancelRequest, Metadata, RequestBody, Unusable};
 use super::timestamp;
 use super::trace_context;
-use super::unusable::Unusable;
 use crate::cancellation::{Calls, Progress};
 
 /// The version that is written. A reader takes its own version and the one before it.

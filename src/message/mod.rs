@@ -9,40 +9,49 @@
 //! | follow-up | [`FollowUp`] | worker → worker, through a wait queue |
 //! | dead letter | [`DeadLetter`]: headers beside an untouched message | worker → people |
 //!
+//! | file | what |
+//! |---|---|
+//! | `request/` | cancel requests, in every form in which they come |
+//! | `event/` | result events, written and read |
+//! | `follow_up` | a cancellation that waits |
+//! | `dead_letter` | why a message was given up |
+//! | `identity` | what a request is known by, and the ids made from it |
+//! | `operation_name` | a name that is safe in a URL |
+//! | `name_pattern` | one form of names; what a name of no such form is told |
+//! | `name_patterns` | the forms that the names of a service's operations have |
+//! | `cloud_event` | content types and headers of CloudEvents |
+//! | `trace_context` | W3C trace context |
+//! | `timestamp` | times as messages write them |
+//! | `json/` | objects read field by field and written byte by byte; how deeply they are nested |
+//! | `envelope` | a message as it comes and as it goes, without AMQP |
+//! | `proptests` | what holds for every message |
+//!
 //! One rule for every JSON that is written: a field that is not known is left out, never `null`. One for every JSON that
 //! is read: `null` is the same as absent, fields with other names are ignored, a field that is given twice is refused.
 
-mod base64;
-mod cancel_request;
 mod cloud_event;
 mod dead_letter;
 mod envelope;
-mod field_error;
-mod fields;
+mod event;
 mod follow_up;
 mod identity;
-mod json_depth;
-mod json_object;
-mod metadata;
+mod json;
+mod name_pattern;
 mod name_patterns;
 mod operation_name;
 #[cfg(test)]
 mod proptests;
-mod received_event;
-mod request_body;
-mod request_reader;
-mod result_event;
+mod request;
 mod timestamp;
 mod trace_context;
-mod unusable;
 
-pub use cancel_request::CancelRequest;
 pub use dead_letter::{DeadLetter, DeadReason};
 pub use envelope::{Envelope, Outgoing};
+pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, ResultEvent, UnreadableEvent};
 pub use follow_up::{FollowUp, UnreadableFollowUp, Unwritable};
 pub use identity::Identity;
-pub use name_patterns::{InvalidPattern, NamePatterns, NotAdmitted};
+pub use json::{MAX_JSON_DEPTH, json_depth};
+pub use name_pattern::NotAdmitted;
+pub use name_patterns::{InvalidPattern, NamePatterns};
 pub use operation_name::{InvalidOperationName, OperationName};
-pub use received_event::{EventError, ReceivedEvent, ResultData, UnreadableEvent};
-pub use result_event::{EventFormat, EventMode, ResultEvent};
-pub use unusable::Unusable;
+pub use request::{CancelRequest, Unusable};

@@ -1,34 +1,12 @@
-use std::fmt;
 use std::sync::Arc;
 
+use super::name_pattern::{NamePattern, NotAdmitted};
 use super::operation_name::{InvalidOperationName, OperationName, check_length};
-
-/// Stands for one segment.
-const ONE: &str = "*";
-
-/// Stands for one segment or more, at the end of a pattern.
-const REST: &str = "**";
-
-/// What stands before the location.
-const LOCATIONS: &str = "locations";
-
-/// So many patterns are shown to whoever gave a name that none admits.
-const SHOWN: usize = 3;
 
 /// The forms that the names of a service's operations have, such as `projects/*/locations/*/operations/*`: `*` is one
 /// segment, `**` (only as the last) one or more. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamePatterns(Arc<[Pattern]>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Pattern {
-    text: String,
-    /// Before `**`, if the pattern ends with it. `None` is any segment.
-    fixed: Vec<Option<String>>,
-    rest: bool,
-    /// Which segment is the location: the `*` of `locations/*`.
-    location: Option<usize>,
-}
+pub struct NamePatterns(Arc<[NamePattern]>);
 
 /// A pattern that is none, or no pattern at all.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +21,6 @@ pub enum InvalidPattern {
     Form(String),
 }
 
-/// A name that no pattern admits. Says which patterns there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotAdmitted(NamePatterns);
-
 impl NamePatterns {
     /// Reads patterns.
     ///
@@ -56,7 +30,7 @@ impl NamePatterns {
         if texts.is_empty() {
             return Err(InvalidPattern::None);
         }
-        let read = |text: String| Pattern::read(&text).ok_or(InvalidPattern::Form(text));
+        let read = |text: String| NamePattern::read(&text).ok_or(InvalidPattern::Form(text));
         Ok(Self(texts.into_iter().map(read).collect::<Result<_, _>>()?))
     }
 
@@ -93,65 +67,10 @@ impl NamePatterns {
         self.parse(&segments.join("/")).ok()
     }
 
-    fn admitting(&self, name: &str) -> Result<&Pattern, NotAdmitted> {
-        self.0.iter().find(|pattern| pattern.admits(name)).ok_or_else(|| NotAdmitted(self.clone()))
+    fn admitting(&self, name: &str) -> Result<&NamePattern, NotAdmitted> {
+        self.0.iter().find(|pattern| pattern.admits(name)).ok_or_else(|| NotAdmitted(Arc::clone(&self.0)))
     }
 }
-
-impl Pattern {
-    fn read(text: &str) -> Option<Self> {
-        let (before, rest) = match text.strip_suffix(REST) {
-            Some(before) => (before.strip_suffix('/')?, true),
-            None => (text, false),
-        };
-        let word = |segment: &str| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            (!matches!(segment, "" | "." | "..") && segment.bytes().all(plain)).then(|| segment.to_owned())
-        };
-        let segment = |segment| if segment == ONE { Some(None) } else { word(segment).map(Some) };
-        let fixed: Vec<Option<String>> = before.split('/').map(segment).collect::<Option<_>>()?;
-        if fixed.first()?.is_none() || !(rest || fixed.contains(&None)) {
-            return None;
-        }
-        let location = fixed.windows(2).position(|pair| pair[0].as_deref() == Some(LOCATIONS) && pair[1].is_none());
-        Some(Self { text: text.to_owned(), fixed, rest, location: location.map(|at| at + 1) })
-    }
-
-    fn admits(&self, name: &str) -> bool {
-        let mut segments = name.split('/');
-        let fixed = self.fixed.iter().all(|fixed| match (fixed, segments.next()) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(word), Some(segment)) => word == segment,
-        });
-        fixed && segments.next().is_some() == self.rest
-    }
-}
-
-impl fmt::Display for NotAdmitted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the operation's name is not of the form ")?;
-        let patterns = &self.0.0;
-        let shown = if patterns.len() > SHOWN + 1 { SHOWN } else { patterns.len() };
-        for (at, pattern) in patterns.iter().take(shown).enumerate() {
-            let last = at + 1 == patterns.len();
-            f.write_str(if at == 0 {
-                ""
-            } else if last {
-                " or "
-            } else {
-                ", "
-            })?;
-            f.write_str(&pattern.text)?;
-        }
-        if shown < patterns.len() {
-            write!(f, " or one of {} others", patterns.len() - shown)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for NotAdmitted {}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::name_patterns::NotAdmitted;
+use super::name_pattern::NotAdmitted;
 
 /// The name of an operation: segments with `/` between them, none of which is empty, `.` or `..` or holds a control
 /// character; at most 1,024 bytes in all. So it can be put into a URL safely once its segments are percent-encoded.

@@ -4,14 +4,12 @@ use serde_json::value::RawValue;
 
 use super::text::{MAX_MESSAGE_BYTES, printable};
 use crate::cancellation::{Operation, OperationStatus};
-
-/// Nested deeper, an operation could not be read by those who get it within an event: common readers stop at 128 levels.
-const MAX_DEPTH: usize = 100;
+use crate::message::{MAX_JSON_DEPTH, json_depth};
 
 /// Why a body is no operation.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotAnOperation {
-    #[error("the answer is nested deeper than {MAX_DEPTH} levels")]
+    #[error("the answer is nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
     #[error("the answer is not JSON: {0}")]
     NotJson(String),
@@ -43,7 +41,7 @@ struct WireStatus {
 /// Reads the body of a get.
 pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
     let other = |error: serde_json::Error| NotAnOperation::OtherJson(printable(&error.to_string(), 200));
-    if is_deeper_than(MAX_DEPTH, body) {
+    if json_depth(body) > MAX_JSON_DEPTH {
         return Err(NotAnOperation::TooDeep);
     }
     let resource: Box<RawValue> =
@@ -75,38 +73,6 @@ fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error>
 /// Whether there is a `\ud8…` to `\udf…`: a rough look, for what is rare.
 fn mentions_surrogates(json: &str) -> bool {
     json.as_bytes().windows(3).any(|three| matches!(three, [b'\\', b'u', b'd' | b'D']))
-}
-
-/// Counts brackets outside strings. Of what is not JSON the answer does not matter.
-fn is_deeper_than(limit: usize, json: &[u8]) -> bool {
-    let mut depth = 0_usize;
-    let mut bytes = json.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => skip_string(&mut bytes),
-            _ => {}
-        }
-    }
-    false
-}
-
-fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return,
-            b'\\' => {
-                bytes.next();
-            }
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]

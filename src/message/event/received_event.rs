@@ -2,9 +2,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::cloud_event;
-use super::envelope::Envelope;
 use crate::cancellation::Calls;
+use crate::message::cloud_event;
+use crate::message::envelope::Envelope;
 
 /// A result event as its consumers read it, from either content mode.
 #[derive(Clone, Debug)]

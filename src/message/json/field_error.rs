@@ -3,7 +3,7 @@ use std::fmt;
 /// What is wrong with a message: one sentence for the person who sent it, which names the field and what is expected
 /// there, and quotes only a little of what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FieldError(pub(super) String);
+pub(in crate::message) struct FieldError(pub(in crate::message) String);
 
 /// Most bytes of a message that a sentence quotes.
 const MAX_QUOTED: usize = 60;
@@ -16,22 +16,22 @@ impl fmt::Display for FieldError {
 
 /// The first problem that was met. What comes after it is still read, as far as it can be, but not complained about.
 #[derive(Debug, Default)]
-pub(super) struct FirstError(pub(super) Option<FieldError>);
+pub(in crate::message) struct FirstError(pub(in crate::message) Option<FieldError>);
 
 impl FirstError {
     /// Keeps the problem if it is the first.
-    pub(super) fn note(&mut self, problem: FieldError) {
+    pub(in crate::message) fn note(&mut self, problem: FieldError) {
         self.0.get_or_insert(problem);
     }
 
     /// The value, or `None` with the problem noted.
-    pub(super) fn take<T>(&mut self, value: Result<T, FieldError>) -> Option<T> {
+    pub(in crate::message) fn take<T>(&mut self, value: Result<T, FieldError>) -> Option<T> {
         value.map_err(|problem| self.note(problem)).ok()
     }
 }
 
 /// A text in quotation marks, cut short, with everything that does not print escaped.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::message) fn quoted(text: &str) -> String {
     let shown = cut(text, MAX_QUOTED);
     let escaped = shown.chars().fold(String::with_capacity(shown.len() + 4), |mut escaped, c| {
         match c {
@@ -45,7 +45,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The longest beginning of a text that has at most `limit` bytes and ends between two characters.
-pub(super) fn cut(text: &str, limit: usize) -> &str {
+pub(in crate::message) fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 

@@ -4,14 +4,14 @@ use serde_json::value::RawValue;
 ///
 /// Written by hand because nothing in it can fail, so an answer can always be written; and because raw JSON goes into it
 /// byte by byte as it came.
-pub(super) struct JsonObject<'a> {
+pub(in crate::message) struct JsonObject<'a> {
     out: &'a mut Vec<u8>,
     empty: bool,
 }
 
 impl<'a> JsonObject<'a> {
     /// Writes one object, whose members `fill` adds.
-    pub(super) fn write(out: &'a mut Vec<u8>, fill: impl FnOnce(&mut JsonObject<'_>)) {
+    pub(in crate::message) fn write(out: &'a mut Vec<u8>, fill: impl FnOnce(&mut JsonObject<'_>)) {
         out.push(b'{');
         let mut object = JsonObject { out, empty: true };
         fill(&mut object);
@@ -19,7 +19,7 @@ impl<'a> JsonObject<'a> {
     }
 
     /// A string.
-    pub(super) fn text<'v>(&mut self, key: &'static str, value: impl Into<Option<&'v str>>) {
+    pub(in crate::message) fn text<'v>(&mut self, key: &'static str, value: impl Into<Option<&'v str>>) {
         if let Some(value) = value.into() {
             self.key(key);
             push_string(self.out, value);
@@ -27,24 +27,24 @@ impl<'a> JsonObject<'a> {
     }
 
     /// A number.
-    pub(super) fn number(&mut self, key: &'static str, value: impl Into<i64>) {
+    pub(in crate::message) fn number(&mut self, key: &'static str, value: impl Into<i64>) {
         self.value(key).extend_from_slice(value.into().to_string().as_bytes());
     }
 
     /// Any JSON, exactly as it is.
-    pub(super) fn raw(&mut self, key: &'static str, value: Option<&RawValue>) {
+    pub(in crate::message) fn raw(&mut self, key: &'static str, value: Option<&RawValue>) {
         if let Some(value) = value {
             self.value(key).extend_from_slice(value.get().as_bytes());
         }
     }
 
     /// An object within.
-    pub(super) fn object(&mut self, key: &'static str, fill: impl FnOnce(&mut JsonObject<'_>)) {
+    pub(in crate::message) fn object(&mut self, key: &'static str, fill: impl FnOnce(&mut JsonObject<'_>)) {
         JsonObject::write(self.value(key), fill);
     }
 
     /// The buffer, at the place where the value of `key` has to be written.
-    pub(super) fn value(&mut self, key: &'static str) -> &mut Vec<u8> {
+    pub(in crate::message) fn value(&mut self, key: &'static str) -> &mut Vec<u8> {
         self.key(key);
         self.out
     }

@@ -1,16 +1,15 @@
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::cancel_request::CancelRequest;
-use super::cloud_event::STRUCTURED_UTF8;
-use super::envelope::Outgoing;
-use super::follow_up::UnreadableFollowUp;
-use super::identity::{Identity, MAX_SHORT_STRING};
-use super::json_object::JsonObject;
-use super::timestamp;
-use super::trace_context;
-use super::unusable::Unusable;
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Progress, Reason};
+use crate::message::cloud_event::STRUCTURED_UTF8;
+use crate::message::envelope::Outgoing;
+use crate::message::follow_up::UnreadableFollowUp;
+use crate::message::identity::{Identity, MAX_SHORT_STRING};
+use crate::message::json::JsonObject;
+use crate::message::request::{CancelRequest, Unusable};
+use crate::message::timestamp;
+use crate::message::trace_context;
 
 /// How result events are written.
 #[derive(Clone, Debug, PartialEq, Eq)]

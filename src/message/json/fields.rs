@@ -10,24 +10,24 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::field_error::{FieldError, quoted};
-use super::json_depth::depth;
-use super::timestamp;
+use super::json_depth::json_depth;
+use crate::message::timestamp;
 
 /// Where an object stands, as sentences call it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Location {
+pub(in crate::message) struct Location {
     /// The object itself.
-    pub(super) whole: &'static str,
+    pub(in crate::message) whole: &'static str,
     /// What stands before its fields' names.
-    pub(super) prefix: &'static str,
+    pub(in crate::message) prefix: &'static str,
 }
 
 /// The object is the body.
-pub(super) const BODY: Location = Location { whole: "the body", prefix: "" };
+pub(in crate::message) const BODY: Location = Location { whole: "the body", prefix: "" };
 
 /// One field of an object. Its value is valid JSON, and not `null`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'a> {
+pub(in crate::message) struct Field<'a> {
     place: Location,
     name: &'static str,
     value: &'a RawValue,
@@ -37,7 +37,7 @@ pub(super) struct Field<'a> {
 ///
 /// What was found is returned even where there is a problem: a syntax error ends the search, a field that is given twice
 /// counts as absent. Nothing recurses, however deep the text is nested.
-pub(super) fn read_fields<'a, const N: usize>(
+pub(in crate::message) fn read_fields<'a, const N: usize>(
     json: &'a str,
     place: Location,
     names: [&'static str; N],
@@ -55,12 +55,12 @@ pub(super) fn read_fields<'a, const N: usize>(
 
 impl<'a> Field<'a> {
     /// The value as it is written in the message.
-    pub(super) fn raw(&self) -> &'a RawValue {
+    pub(in crate::message) fn raw(&self) -> &'a RawValue {
         self.value
     }
 
     /// A string of 1 to `limit` bytes.
-    pub(super) fn text(&self, limit: usize) -> Result<Cow<'a, str>, FieldError> {
+    pub(in crate::message) fn text(&self, limit: usize) -> Result<Cow<'a, str>, FieldError> {
         let text = self.any_text()?;
         match text.len() {
             0 => Err(self.problem("must not be empty")),
@@ -72,40 +72,40 @@ impl<'a> Field<'a> {
     }
 
     /// A string of any length.
-    pub(super) fn any_text(&self) -> Result<Cow<'a, str>, FieldError> {
+    pub(in crate::message) fn any_text(&self) -> Result<Cow<'a, str>, FieldError> {
         self.string().ok_or_else(|| self.not("a string"))
     }
 
     /// An RFC 3339 time, moved to UTC.
-    pub(super) fn time(&self) -> Result<OffsetDateTime, FieldError> {
+    pub(in crate::message) fn time(&self) -> Result<OffsetDateTime, FieldError> {
         let time = self.string().and_then(|text| timestamp::parse(&text));
         time.ok_or_else(|| self.not("a time such as \"2026-01-31T12:00:00Z\""))
     }
 
     /// A duration such as "10m".
-    pub(super) fn duration(&self) -> Result<Duration, FieldError> {
+    pub(in crate::message) fn duration(&self) -> Result<Duration, FieldError> {
         let duration = self.string().and_then(|text| humantime::parse_duration(&text).ok());
         duration.ok_or_else(|| self.not("a duration such as \"10m\""))
     }
 
     /// Any object that is nested at most `limit` deep.
-    pub(super) fn object(&self, limit: usize) -> Result<&'a RawValue, FieldError> {
+    pub(in crate::message) fn object(&self, limit: usize) -> Result<&'a RawValue, FieldError> {
         if !self.value.get().starts_with('{') {
             return Err(self.not("a JSON object"));
         }
-        match depth(self.value.get()) {
+        match json_depth(self.value.get().as_bytes()) {
             depth if depth > limit => Err(self.problem(&format!("may be nested at most {limit} deep, but is {depth}"))),
             _ => Ok(self.value),
         }
     }
 
     /// A sentence about this field.
-    pub(super) fn problem(&self, what: &str) -> FieldError {
+    pub(in crate::message) fn problem(&self, what: &str) -> FieldError {
         FieldError(format!("`{}{}` {what}", self.place.prefix, self.name))
     }
 
     /// The sentence that it should be something else.
-    pub(super) fn not(&self, expected: &str) -> FieldError {
+    pub(in crate::message) fn not(&self, expected: &str) -> FieldError {
         self.problem(&format!("must be {expected}, but is {}", self.shown()))
     }
 

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::identity::Identity;
 use super::metadata::Metadata;
 use super::request_body::RequestBody;
+use crate::message::identity::Identity;
 
 /// A request that cannot be used: why, and all that could be read of it in spite of that, so that upstream can be told.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,7 +39,12 @@ pub struct Unusable {
 
 impl Unusable {
     /// Of what could be read.
-    pub(super) fn assemble(problem: String, identity: Option<Identity>, body: RequestBody, metadata: Metadata) -> Self {
+    pub(in crate::message) fn assemble(
+        problem: String,
+        identity: Option<Identity>,
+        body: RequestBody,
+        metadata: Metadata,
+    ) -> Self {
         Self {
             problem,
             identity,

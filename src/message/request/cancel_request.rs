@@ -4,17 +4,14 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::envelope::{Envelope, Outgoing};
-use super::identity::Identity;
-use super::json_object::JsonObject;
 use super::metadata::Metadata;
-use super::name_patterns::NamePatterns;
-use super::operation_name::OperationName;
 use super::request_body::RequestBody;
-use super::request_reader;
-use super::timestamp;
-use super::trace_context;
-use super::unusable::Unusable;
+use crate::message::envelope::Outgoing;
+use crate::message::identity::Identity;
+use crate::message::json::JsonObject;
+use crate::message::operation_name::OperationName;
+use crate::message::timestamp;
+use crate::message::trace_context;
 
 /// "Cancel this operation", as upstream published it.
 #[derive(Clone, Debug)]
@@ -70,7 +67,12 @@ impl CancelRequest {
     }
 
     /// A request of the parts that were read.
-    pub(super) fn assemble(name: OperationName, identity: Identity, body: RequestBody, metadata: Metadata) -> Self {
+    pub(in crate::message) fn assemble(
+        name: OperationName,
+        identity: Identity,
+        body: RequestBody,
+        metadata: Metadata,
+    ) -> Self {
         Self {
             name,
             request_id: body.request_id,
@@ -86,21 +88,6 @@ impl CancelRequest {
             traceparent: metadata.traceparent,
             tracestate: metadata.tracestate,
         }
-    }
-
-    /// Reads a request from any of the accepted formats; the content type tells which:
-    ///
-    /// - `application/cloudevents+json`: a structured CloudEvent whose `data` (or `data_base64`) is the JSON object below,
-    /// - `text/plain`: the operation's name and nothing else,
-    /// - anything else, or none: a JSON object, of which only `name` is required.
-    ///
-    /// Headers `cloudEvents:*` or `cloudEvents_*` make the last two a binary CloudEvent.
-    ///
-    /// # Errors
-    /// Says what is wrong with it. A body of more than `limit` bytes is refused, and so is a name that `names` do not
-    /// admit.
-    pub fn read(envelope: &Envelope<'_>, limit: usize, names: &NamePatterns) -> Result<Self, Box<Unusable>> {
-        request_reader::read(envelope, limit, names)
     }
 
     /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;
@@ -138,7 +125,7 @@ impl CancelRequest {
     }
 
     /// The members of the JSON form.
-    pub(super) fn write_fields(&self, object: &mut JsonObject<'_>) {
+    pub(in crate::message) fn write_fields(&self, object: &mut JsonObject<'_>) {
         object.text("name", self.name.as_str());
         object.text("request_id", self.request_id.as_deref());
         object.text("deadline", self.deadline.map(timestamp::exact).as_deref());
@@ -149,7 +136,7 @@ impl CancelRequest {
     }
 
     /// About as many bytes as the JSON form has.
-    pub(super) fn size_hint(&self) -> usize {
+    pub(in crate::message) fn size_hint(&self) -> usize {
         let words = [&self.request_id, &self.reason, &self.requested_by];
         let words: usize = words.into_iter().flatten().map(String::len).sum();
         self.name.as_str().len() + words + self.context.as_ref().map_or(0, |context| context.get().len()) + 256

@@ -5,36 +5,32 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::field_error::{FieldError, FirstError, quoted};
-use super::fields::{Field, Location, read_fields};
-use super::identity::MAX_SHORT_STRING;
-use super::name_patterns::NamePatterns;
-use super::operation_name::{InvalidOperationName, OperationName};
+use crate::message::identity::MAX_SHORT_STRING;
+use crate::message::json::{Field, FieldError, FirstError, Location, MAX_JSON_DEPTH, quoted, read_fields};
+use crate::message::name_patterns::NamePatterns;
+use crate::message::operation_name::{InvalidOperationName, OperationName};
 
 /// Longest `reason` and `requested_by`, in bytes.
 const MAX_WORDS: usize = 4096;
 
-/// How deep a `context` may be nested: a result event that carries it stays within the 128 levels that many readers take.
-const MAX_DEPTH: usize = 100;
-
 /// What a cancel request says, as far as it could be read.
 #[derive(Debug, Default)]
-pub(super) struct RequestBody {
+pub(in crate::message) struct RequestBody {
     /// The operation, if its name is one.
-    pub(super) name: Option<OperationName>,
+    pub(in crate::message) name: Option<OperationName>,
     /// What was given as a name and is none, unless it is empty or longer than any name.
-    pub(super) misnamed: Option<String>,
-    pub(super) request_id: Option<String>,
-    pub(super) deadline: Option<OffsetDateTime>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) reason: Option<String>,
-    pub(super) requested_by: Option<String>,
-    pub(super) context: Option<Arc<RawValue>>,
+    pub(in crate::message) misnamed: Option<String>,
+    pub(in crate::message) request_id: Option<String>,
+    pub(in crate::message) deadline: Option<OffsetDateTime>,
+    pub(in crate::message) timeout: Option<Duration>,
+    pub(in crate::message) reason: Option<String>,
+    pub(in crate::message) requested_by: Option<String>,
+    pub(in crate::message) context: Option<Arc<RawValue>>,
 }
 
 impl RequestBody {
     /// Reads the request that a JSON object says. Without `names`, any safe name is taken.
-    pub(super) fn from_json(
+    pub(in crate::message) fn from_json(
         json: &str,
         place: Location,
         names: Option<&NamePatterns>,
@@ -57,20 +53,20 @@ impl RequestBody {
         body.requested_by = text(requested_by, MAX_WORDS);
         body.deadline = deadline.and_then(|field| problem.take(field.time()));
         body.timeout = timeout.and_then(|field| problem.take(field.duration()));
-        let context = context.and_then(|field| problem.take(field.object(MAX_DEPTH)));
+        let context = context.and_then(|field| problem.take(field.object(MAX_JSON_DEPTH)));
         body.context = context.map(|context| Arc::from(context.to_owned()));
         body
     }
 
     /// Reads a request that is nothing but the name.
-    pub(super) fn from_text(text: &str, names: &NamePatterns, problem: &mut FirstError) -> Self {
+    pub(in crate::message) fn from_text(text: &str, names: &NamePatterns, problem: &mut FirstError) -> Self {
         let mut body = Self::default();
         body.set_name(text.trim(), Some(names), problem);
         body
     }
 
     /// What was given as a name, whether it is one or not.
-    pub(super) fn name_as_given(&self) -> Option<&str> {
+    pub(in crate::message) fn name_as_given(&self) -> Option<&str> {
         self.name.as_ref().map(OperationName::as_str).or(self.misnamed.as_deref())
     }
 

@@ -1,18 +1,29 @@
 //! Reads cancel requests in all their formats. One pass, which goes on after a problem: what it finds then is what an
 //! unusable request can be answered with.
 
-use super::base64;
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 use super::cancel_request::CancelRequest;
-use super::cloud_event::{self, Attributes, DATA, Data};
-use super::envelope::Envelope;
-use super::field_error::{FieldError, FirstError};
-use super::fields::BODY;
-use super::identity::{Identity, MAX_SHORT_STRING};
+use super::event_attributes::{self, Attributes, DATA, Data};
 use super::metadata::Metadata;
-use super::name_patterns::NamePatterns;
 use super::request_body::RequestBody;
-use super::trace_context;
 use super::unusable::Unusable;
+use crate::message::cloud_event;
+use crate::message::envelope::Envelope;
+use crate::message::identity::{Identity, MAX_SHORT_STRING};
+use crate::message::json::{BODY, FieldError, FirstError};
+use crate::message::name_patterns::NamePatterns;
+use crate::message::trace_context;
+
+/// Base64 of the standard alphabet, with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// How much of a body that is too large is searched for the request's identity: what RabbitMQ takes by default.
 const MAX_SEARCHED: usize = 16 * 1024 * 1024;
@@ -20,23 +31,31 @@ const MAX_SEARCHED: usize = 16 * 1024 * 1024;
 /// The beginning of a reply queue that is no queue: a direct reply.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 
-/// Reads a request; `limit` is the longest body that is accepted, `names` are those of the operations.
-pub(super) fn read(
-    envelope: &Envelope<'_>,
-    limit: usize,
-    names: &NamePatterns,
-) -> Result<CancelRequest, Box<Unusable>> {
-    let mut reading = Reading { names, problem: FirstError::default(), event: None, body: RequestBody::default() };
-    if envelope.body.len() > limit {
-        reading
-            .problem
-            .note(FieldError(format!("the body has {} bytes; at most {limit} are read", envelope.body.len())));
+impl CancelRequest {
+    /// Reads a request from any of the accepted formats; the content type tells which:
+    ///
+    /// - `application/cloudevents+json`: a structured CloudEvent whose `data` (or `data_base64`) is the JSON object below,
+    /// - `text/plain`: the operation's name and nothing else,
+    /// - anything else, or none: a JSON object, of which only `name` is required.
+    ///
+    /// Headers `cloudEvents:*` or `cloudEvents_*` make the last two a binary CloudEvent.
+    ///
+    /// # Errors
+    /// Says what is wrong with it. A body of more than `limit` bytes is refused, and so is a name that `names` do not
+    /// admit.
+    pub fn read(envelope: &Envelope<'_>, limit: usize, names: &NamePatterns) -> Result<Self, Box<Unusable>> {
+        let mut reading = Reading { names, problem: FirstError::default(), event: None, body: RequestBody::default() };
+        if envelope.body.len() > limit {
+            reading
+                .problem
+                .note(FieldError(format!("the body has {} bytes; at most {limit} are read", envelope.body.len())));
+        }
+        reading.read(envelope);
+        if envelope.body.len() > limit {
+            reading.body.context = None;
+        }
+        reading.finish(envelope)
     }
-    reading.read(envelope);
-    if envelope.body.len() > limit {
-        reading.body.context = None;
-    }
-    reading.finish(envelope)
 }
 
 /// A request, as far as it has been read.
@@ -60,7 +79,7 @@ impl Reading<'_> {
                 cloud_event::STRUCTURED
             )));
         }
-        self.event = cloud_event::binary(envelope, &mut self.problem);
+        self.event = event_attributes::binary(envelope, &mut self.problem);
         let is_text =
             self.event.as_ref().map_or(media_type.eq_ignore_ascii_case("text/plain"), |event| event.data_is_text);
         self.body = if is_text {
@@ -82,7 +101,7 @@ impl Reading<'_> {
     }
 
     fn read_structured(&mut self, text: &str) {
-        let (event, data) = cloud_event::structured(text, &mut self.problem);
+        let (event, data) = event_attributes::structured(text, &mut self.problem);
         let is_text = event.data_is_text;
         self.event = Some(event);
         match data {
@@ -98,7 +117,7 @@ impl Reading<'_> {
                 self.body = RequestBody::from_json(data.raw().get(), DATA, Some(self.names), &mut self.problem);
             }
             Data { json: None, base64: Some(data) } => {
-                let decoded = data.any_text().ok().and_then(|text| base64::decode(&text));
+                let decoded = data.any_text().ok().and_then(|text| BASE64.decode(&*text).ok());
                 let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
                 let decoded = decoded.ok_or_else(|| data.problem("must be UTF-8 text in base64"));
                 self.body = match self.problem.take(decoded) {
@@ -155,4 +174,20 @@ fn identity(body: &RequestBody, event: Option<&Identity>, envelope: &Envelope<'_
 /// A property that is set.
 fn short(property: Option<&str>) -> Option<&str> {
     property.filter(|text| (1..=MAX_SHORT_STRING).contains(&text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_with_and_without_padding_and_nothing_else_is() {
+        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zg", "f"), ("Zm8=", "fo"), ("Zm9vYmE", "fooba"), ("Zh==", "f")]
+        {
+            assert_eq!(BASE64.decode(text).as_deref(), Ok(bytes.as_bytes()), "{text}");
+        }
+        for text in ["A", "AAAAA", "Zg===", "====", "Zm=v", "Zm 9v", "Zm9v\n", "Zm9-", "é"] {
+            assert!(BASE64.decode(text).is_err(), "{text:?}");
+        }
+    }
 }

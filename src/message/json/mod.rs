@@ -1,0 +1,18 @@
+//! JSON as messages hold it: objects whose fields are read one by one, and written byte by byte.
+//!
+//! | file | what |
+//! |---|---|
+//! | `fields` | the fields of an object, without building a tree; what is wrong with one is a sentence |
+//! | `field_error` | these sentences, and the first of them |
+//! | `json_depth` | how deeply a text is nested, and how deeply it may be |
+//! | `json_object` | writes an object, raw JSON in it exactly as it came |
+
+mod field_error;
+mod fields;
+mod json_depth;
+mod json_object;
+
+pub(super) use field_error::{FieldError, FirstError, cut, quoted};
+pub(super) use fields::{BODY, Field, Location, read_fields};
+pub use json_depth::{MAX_JSON_DEPTH, json_depth};
+pub(super) use json_object::JsonObject;
