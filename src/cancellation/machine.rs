@@ -30,6 +30,9 @@ pub enum Step {
     Get,
     /// Wait this long, then [`resume`].
     Wait(Duration),
+    /// The call probed an endpoint for its circuit breaker, and found it unavailable: wait behind all others that wait for
+    /// it, then [`resume`]. This operation need not back off as well, but others probe next.
+    WaitBehind,
     /// Answer the request.
     Finish(Conclusion),
 }
@@ -60,10 +63,11 @@ pub fn resume(progress: &mut Progress) -> Step {
 
 /// What to do after the call that [`resume`] or the step before asked for was answered with `reply`.
 ///
-/// `jitter` is from 0 to 1 and chooses the jitter.
+/// `probe`: the call was a circuit breaker's probe. `jitter` is from 0 to 1.
 pub fn next_step(
     mut progress: Progress,
     reply: Reply,
+    probe: bool,
     now: OffsetDateTime,
     jitter: f64,
     policy: &Policy,
@@ -71,7 +75,8 @@ pub fn next_step(
     if let Reply::Failure(failure) | Reply::NotMade(failure) = &reply {
         progress.last_error = Some(failure.error.clone());
     }
-    let mut transition = Transition { progress: &mut progress, now, jitter, policy };
+    let failed_probe = probe && reply.is_outage();
+    let mut transition = Transition { progress: &mut progress, failed_probe, now, jitter, policy };
     let step = match transition.progress.phase.clone() {
         Phase::Cancelling => transition.after_cancel(reply),
         Phase::Verifying { reason, error } => transition.after_verification(reply, reason, error),
@@ -83,6 +88,7 @@ pub fn next_step(
 /// One decision: the progress it changes and everything it may look at.
 struct Transition<'a> {
     progress: &'a mut Progress,
+    failed_probe: bool,
     now: OffsetDateTime,
     jitter: f64,
     policy: &'a Policy,
@@ -266,16 +272,15 @@ impl Transition<'_> {
     fn back_off(&mut self, retry_after: Option<Duration>) -> Step {
         let interval = self.policy.retry.delay(self.progress.failures).max(retry_after.unwrap_or_default());
         self.progress.failures = self.progress.failures.saturating_add(1);
+        if self.failed_probe {
+            return Step::WaitBehind;
+        }
         self.wait(self.policy.retry.lengthened(interval, self.jitter))
     }
 
     /// Never past the deadline: the last call is made then.
     fn wait(&self, wait: Duration) -> Step {
-        Step::Wait(wait.min(self.time_left()).max(Duration::from_millis(1)))
-    }
-
-    fn time_left(&self) -> Duration {
-        Duration::try_from(self.progress.deadline - self.now).unwrap_or_default()
+        Step::Wait(wait.min(self.progress.time_left(self.now)).max(Duration::from_millis(1)))
     }
 
     fn out_of_time(&self) -> bool {

@@ -62,7 +62,7 @@ impl TestEnv {
             self.step = resume(&mut self.progress);
         }
         assert_eq!(self.step, call);
-        let (progress, step) = next_step(self.progress, reply, self.now, 0.0, &policy());
+        let (progress, step) = next_step(self.progress, reply, false, self.now, 0.0, &policy());
         Self { progress, now: self.now, step }
     }
 
@@ -214,8 +214,39 @@ mod cancel {
         };
         TestEnv::begins().answered(Step::Cancel, limited(7)).waits(7.0);
         let story = TestEnv::begins();
-        let (_, step) = next_step(story.progress, limited(8), START, 1.0, &policy());
+        let (_, step) = next_step(story.progress, limited(8), false, START, 1.0, &policy());
         assert_eq!(step, Step::Wait(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_probe_that_finds_the_endpoint_unavailable_waits_behind_the_others_and_counts_as_a_failure() {
+        let after_probe = |reply| next_step(TestEnv::begins().progress, reply, true, START, 0.0, &policy());
+        let (mut progress, step) = after_probe(failure(FailureKind::Unavailable));
+        assert_eq!(step, Step::WaitBehind);
+        assert!(progress.is_retry());
+        assert_eq!(resume(&mut progress), Step::Cancel);
+        for answered in [failure(FailureKind::RateLimited), failure(FailureKind::Conflict)] {
+            assert_eq!(after_probe(answered).1, Step::Wait(Duration::from_secs(1)));
+        }
+        assert_eq!(after_probe(Reply::Accepted).1, Step::Get);
+    }
+
+    #[test]
+    fn a_probe_that_was_told_how_long_to_wait_or_was_never_made_waits_like_any_other_call() {
+        let Reply::Failure(outage) = failure(FailureKind::Unavailable) else { panic!("a failure") };
+        let told = Failure { retry_after: Some(Duration::from_secs(7)), ..outage.clone() };
+        for (reply, seconds) in [(Reply::Failure(told), 7), (Reply::NotMade(outage), 1)] {
+            let (_, step) = next_step(TestEnv::begins().progress, reply, true, START, 0.0, &policy());
+            assert_eq!(step, Step::Wait(Duration::from_secs(seconds)));
+        }
+    }
+
+    #[test]
+    fn a_probe_in_vain_at_the_deadline_ends_like_any_other_call() {
+        let story = TestEnv::accepted().until_before_deadline(Duration::ZERO);
+        let (_, step) = next_step(story.progress, failure(FailureKind::Unavailable), true, story.now, 0.0, &policy());
+        let Step::Finish(conclusion) = step else { panic!("expected the end, but the next step is {step:?}") };
+        assert_eq!(conclusion.outcome, Outcome::Failed(Reason::DeadlineExceeded));
     }
 
     #[test]
@@ -248,9 +279,9 @@ mod cancel {
     fn a_deadline_that_passed_before_the_request_was_read_still_gets_one_cancel() {
         let mut progress = Progress::new(START, START - HOUR);
         assert_eq!(resume(&mut progress), Step::Cancel);
-        let (progress, step) = next_step(progress, Reply::Accepted, START, 0.0, &policy());
+        let (progress, step) = next_step(progress, Reply::Accepted, false, START, 0.0, &policy());
         assert_eq!(step, Step::Get);
-        let (_, step) = next_step(progress, operation(true, Some(1)), START, 0.0, &policy());
+        let (_, step) = next_step(progress, operation(true, Some(1)), false, START, 0.0, &policy());
         assert_eq!(step, Step::Finish(Conclusion { outcome: Outcome::Cancelled, error: None }));
     }
 }

@@ -1,14 +1,15 @@
 //! The decisions of one cancellation: which call comes next, how long to wait, and what the answer is.
 //!
-//! Pure: no I/O, no clock, no randomness. [`next_step`] implements the decision table row by row.
+//! Pure: no I/O, no clock, no randomness. [`next_step`] implements the decision table row by row; what an answer of the
+//! API is, a row of that table, the client has decided before (`operations_api::classify`).
 //!
 //! | file | subject |
 //! |---|---|
-//! | `machine` | what to do after each answer |
-//! | `progress` | where a cancellation stands |
-//! | `reply` | what a call was answered |
-//! | `outcome` | the four outcomes, and the reasons of *failed* |
-//! | `policy` | the intervals of retries and polls |
+//! | `machine` | [`next_step`] and [`resume`]: the state machine; its tests, `machine_tests`, are the decision table row by row |
+//! | `progress` | [`Progress`]: what has to survive a wait, a crash or a change of worker |
+//! | `reply` | [`Reply`]: what a call told, as a row of the decision table |
+//! | `outcome` | [`Outcome`], the answer, and [`Reason`], why it is *failed* |
+//! | `policy` | [`Policy`]: the limits and intervals of the settings |
 
 mod machine;
 mod outcome;

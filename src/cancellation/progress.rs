@@ -104,6 +104,19 @@ impl Progress {
             operation: None,
         }
     }
+
+    /// What is left until the deadline; zero when it has passed.
+    #[must_use]
+    pub fn time_left(&self, now: OffsetDateTime) -> Duration {
+        Duration::try_from(self.deadline - now).unwrap_or_default()
+    }
+
+    /// Whether the next call repeats one that failed and was not answered since. What failed it may fail the next as well,
+    /// so a circuit breaker prefers other operations as probes.
+    #[must_use]
+    pub const fn is_retry(&self) -> bool {
+        self.failures > 0
+    }
 }
 
 mod milliseconds {

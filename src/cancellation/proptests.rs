@@ -52,7 +52,8 @@ fn answers() -> impl Strategy<Value = Answer> {
     ]
 }
 
-/// Plays a story to its end: each call is answered by the next answer (the last one for ever) and takes `call`.
+/// Plays a story to its end: each call is answered by the next answer (the last one for ever) and takes `call`; every
+/// third is a probe.
 /// Returns the end, the answers by call, and when it was over.
 fn play(answers: &[Answer], timeout: Duration, call: Duration, jitter: f64) -> TestEnv {
     let mut progress = Progress::new(START, START + timeout);
@@ -65,12 +66,17 @@ fn play(answers: &[Answer], timeout: Duration, call: Duration, jitter: f64) -> T
                 now += wait;
                 step = resume(&mut progress);
             }
+            Step::WaitBehind => {
+                now += Duration::from_secs(2).min(progress.time_left(now));
+                step = resume(&mut progress);
+            }
             Step::Finish(conclusion) => return TestEnv { conclusion, progress, given, over: now - START },
             Step::Cancel | Step::Get => {
                 let answer = answers[given.len().min(answers.len() - 1)];
+                let probe = given.len() % 3 == 2;
                 given.push((step == Step::Cancel, answer));
                 now += call;
-                (progress, step) = next_step(progress, answer.reply(), now, jitter, &policy());
+                (progress, step) = next_step(progress, answer.reply(), probe, now, jitter, &policy());
             }
         }
     }
@@ -156,7 +162,7 @@ proptest! {
             }
             match step {
                 Step::Finish(_) => return Ok(()),
-                _ => (progress, step) = next_step(progress, answer.reply(), START, 0.0, &policy()),
+                _ => (progress, step) = next_step(progress, answer.reply(), false, START, 0.0, &policy()),
             }
         }
     }

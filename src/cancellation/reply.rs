@@ -32,6 +32,11 @@ impl Reply {
             Self::NotMade(_) => 0,
         }
     }
+
+    /// Whether the service is unavailable and does not itself say for how long.
+    pub(super) const fn is_outage(&self) -> bool {
+        matches!(self, Self::Failure(Failure { kind: FailureKind::Unavailable, retry_after: None, .. }))
+    }
 }
 
 /// A `google.longrunning.Operation`, as far as decisions need it.

@@ -1,59 +1,47 @@
-use std::time::Duration;
-
 use super::call_permits::{CallPermits, OperationPermits, Permit};
 use super::clock::{Clock, jitter};
 use super::waiting::{Wait, WaitBudget, WaitReason};
-use crate::cancellation::{Conclusion, Failure, FailureKind, Policy, Progress, Reply, Step, next_step, resume};
+use crate::cancellation::{Conclusion, Policy, Progress, Step, next_step, resume};
 use crate::message::OperationName;
 use crate::operations_api::Operations;
 
-/// Makes the calls and waits that the decisions ask for, until the answer is known or the patience ends.
+/// Makes the calls and waits that the decisions ask for, until the answer is known or the budget is spent.
 ///
-/// Waiting for the gate is no attempt and no failure, and ends at the deadline: then the call is made all the same.
-pub async fn drive<O: Operations, P: WaitBudget>(
+/// Waiting for a permit is no attempt and no failure, and ends at the deadline: then the call is made without waiting.
+pub async fn drive<O: Operations, B: WaitBudget>(
     operations: &O,
     call_permits: &CallPermits,
     name: &OperationName,
     mut progress: Progress,
     policy: &Policy,
-    mut budget: P,
+    mut budget: B,
     clock: Clock,
-) -> (Progress, Result<Conclusion, P::End>) {
-    let permits = call_permits.permits(operations, name);
+) -> (Progress, Result<Conclusion, B::End>) {
+    let driver = Driver { operations, permits: call_permits.permits(operations, name), name, policy, clock };
     let mut step = resume(&mut progress);
-    // A wait that is left at the very beginning is the rest of one that was parked.
+    // A wait that is left at the very beginning is the rest of one that began in the broker.
     let mut reason = WaitReason::Remainder;
     let mut called = false;
     loop {
-        let pause = match step {
+        let wait = match step {
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
             Step::Wait(wait) => Wait { wait, reason },
+            Step::WaitBehind => driver.wait_behind(&progress),
             Step::Cancel | Step::Get => {
                 if called && let Err(end) = budget.call_again() {
                     return (progress, Err(end));
                 }
-                match leave(&permits, &progress, clock) {
-                    Err(pause) => pause,
+                match driver.permit(&progress) {
+                    Err(wait) => wait,
                     Ok(permit) => {
-                        let probe = permit.is_probe();
-                        let reply = match step {
-                            Step::Cancel => permit.call(operations.cancel(name)).await,
-                            _ => permit.call(operations.get(name)).await,
-                        };
-                        let tried_in_vain = probe && is_outage(&reply);
-                        (progress, step) = next_step(progress, reply, clock.now(), jitter(), policy);
+                        (progress, step) = driver.call(permit, &step, progress).await;
                         (called, reason) = (true, WaitReason::Backoff);
-                        if !(tried_in_vain && matches!(step, Step::Wait(_))) {
-                            continue;
-                        }
-                        // What the breaker waits for, this operation need not wait for as well: but others try next.
-                        let behind = permits.wait_behind();
-                        Wait { wait: behind.wait.min(time_left(&progress, clock)), ..behind }
+                        continue;
                     }
                 }
             }
         };
-        if let Err(end) = budget.hold(pause).await {
+        if let Err(end) = budget.hold(wait).await {
             return (progress, Err(end));
         }
         reason = WaitReason::Backoff;
@@ -61,23 +49,40 @@ pub async fn drive<O: Operations, P: WaitBudget>(
     }
 }
 
-/// Leave to make the next call, or how long to wait for it: not beyond the deadline.
-fn leave<'a>(permits: &OperationPermits<'a>, progress: &Progress, clock: Clock) -> Result<Permit<'a>, Wait> {
-    // What failed before, and was not answered since, may be why it fails.
-    let retry = progress.failures > 0;
-    permits.acquire(retry).or_else(|pause| {
-        let left = time_left(progress, clock);
-        if left.is_zero() { permits.acquire_at_deadline() } else { Err(Wait { wait: pause.wait.min(left), ..pause }) }
-    })
+/// What drives one operation and stays the same from call to call.
+struct Driver<'a, O> {
+    operations: &'a O,
+    permits: OperationPermits<'a>,
+    name: &'a OperationName,
+    policy: &'a Policy,
+    clock: Clock,
 }
 
-fn time_left(progress: &Progress, clock: Clock) -> Duration {
-    Duration::try_from(progress.deadline - clock.now()).unwrap_or_default()
-}
+impl<'a, O: Operations> Driver<'a, O> {
+    /// The permit for the next call, or how long to wait for it: not beyond the deadline.
+    fn permit(&self, progress: &Progress) -> Result<Permit<'a>, Wait> {
+        self.permits.acquire(progress.is_retry()).or_else(|wait| {
+            match wait.before_deadline(progress.time_left(self.clock.now())) {
+                Some(wait) => Err(wait),
+                None => self.permits.acquire_at_deadline(),
+            }
+        })
+    }
 
-/// Whether the endpoint is unavailable and does not itself say for how long.
-const fn is_outage(reply: &Reply) -> bool {
-    matches!(reply, Reply::Failure(Failure { kind: FailureKind::Unavailable, retry_after: None, .. }))
+    /// Makes the call that this step asks for, and decides on its answer.
+    async fn call(&self, permit: Permit<'_>, step: &Step, progress: Progress) -> (Progress, Step) {
+        let probe = permit.is_probe();
+        let reply = match step {
+            Step::Cancel => permit.call(self.operations.cancel(self.name)).await,
+            _ => permit.call(self.operations.get(self.name)).await,
+        };
+        next_step(progress, reply, probe, self.clock.now(), jitter(), self.policy)
+    }
+
+    /// The wait after a failed probe, not beyond the deadline.
+    fn wait_behind(&self, progress: &Progress) -> Wait {
+        self.permits.wait_behind().at_most(progress.time_left(self.clock.now()))
+    }
 }
 
 #[cfg(test)]

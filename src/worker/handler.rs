@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -8,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::call_permits::CallPermits;
-use super::clock::{Clock, jitter};
+use super::clock::Clock;
 use super::counters::Counters;
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use super::driver::drive;
-use super::waiting::{Limited, Wait, WaitReason};
+use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
 use crate::broker::{Delivery, Source, WaitLevels};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
@@ -20,9 +19,6 @@ use crate::message::{
     UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
-
-/// A delivery that has come so often is not held: what it has to wait for, it waits for in the broker.
-const MAX_HELD_REDELIVERIES: u32 = 3;
 
 /// Everything that handling a delivery needs and that outlives sessions.
 #[derive(Debug)]
@@ -38,7 +34,7 @@ pub(super) struct Handler<O> {
     pub(super) names: NamePatterns,
     pub(super) keep_failed: bool,
     pub(super) inline_wait: Duration,
-    pub(super) inline_slots: Arc<Semaphore>,
+    pub(super) inline_slots: Semaphore,
     /// Cancelled when the worker is to stop.
     pub(super) stop: CancellationToken,
     /// This worker's name, in dead letters.
@@ -49,89 +45,79 @@ pub(super) struct Handler<O> {
 
 impl<O: Operations> Handler<O> {
     /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker. One that is
-    /// handled alone, while all others wait, is not held.
-    pub(super) async fn handle(&self, delivery: &impl Delivery, alone: bool) -> Disposition {
+    /// handled `isolated`, while all others wait, is not held.
+    pub(super) async fn handle(&self, delivery: &impl Delivery, isolated: bool) -> Disposition {
         if self.stop.is_cancelled() {
             return Disposition::Requeue;
         }
-        let envelope = delivery.envelope();
-        // While faults last, every second that a delivery is held is a chance of the next, until the delivery limit takes
-        // it without an answer; a follow-up begins to count anew. Not at once: each park may leave one follow-up too many.
-        let hold =
-            if alone || delivery.redeliveries() >= MAX_HELD_REDELIVERIES { Duration::ZERO } else { self.inline_wait };
-        match delivery.source() {
-            Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
-                Ok(request) => {
-                    let first_seen = self.clock.now();
-                    let deadline = request.deadline_from(first_seen, self.default_timeout);
-                    let progress = Progress::new(first_seen, deadline);
-                    self.drive(request, progress, Source::Requests, hold).await
-                }
-                Err(unusable) => self.refuse_request(&unusable),
-            },
-            Source::Followups => match FollowUp::read(&envelope) {
-                Ok(FollowUp { request, progress }) => self.drive(request, progress, Source::Followups, hold).await,
-                Err(unreadable) => self.refuse_follow_up(&unreadable),
-            },
+        let source = delivery.source();
+        let shortest = self.wait_levels.shortest().ttl();
+        let limits = HoldLimits::new(source, delivery.redeliveries(), isolated, self.inline_wait, shortest);
+        match self.read(delivery) {
+            Ok((request, progress)) => self.drive(request, progress, source, limits).await,
+            Err(refused) => refused,
         }
     }
 
     /// What becomes of a delivery that is in no queue any more and takes too long: it waits in one. Made as if it had just
     /// come; what was learnt of its operation since then will be learnt again.
     pub(super) fn set_aside(&self, delivery: &impl Delivery) -> Disposition {
+        let delayed = Delayed { level: self.wait_levels.shortest().clone(), left: Duration::ZERO };
+        match self.read(delivery) {
+            Ok((request, progress)) => self.delay(request, progress, delayed, delivery.source()),
+            Err(refused) => refused,
+        }
+    }
+
+    /// The request of a delivery and where it stands, or what becomes of what cannot be read.
+    fn read(&self, delivery: &impl Delivery) -> Result<(CancelRequest, Progress), Disposition> {
         let envelope = delivery.envelope();
-        let pause = Wait { wait: self.wait_levels.shortest().ttl(), reason: WaitReason::Remainder };
         match delivery.source() {
-            Source::Requests => match CancelRequest::read(&envelope, self.request_limit, &self.names) {
-                Ok(request) => {
-                    let first_seen = self.clock.now();
-                    let deadline = request.deadline_from(first_seen, self.default_timeout);
-                    self.delay(request, Progress::new(first_seen, deadline), pause, Source::Requests)
-                }
-                Err(unusable) => self.refuse_request(&unusable),
-            },
+            Source::Requests => {
+                let request = CancelRequest::read(&envelope, self.request_limit, &self.names)
+                    .map_err(|unusable| self.refuse_request(&unusable))?;
+                let first_seen = self.clock.now();
+                let deadline = request.deadline_from(first_seen, self.default_timeout);
+                Ok((request, Progress::new(first_seen, deadline)))
+            }
             Source::Followups => match FollowUp::read(&envelope) {
-                Ok(FollowUp { request, progress }) => self.delay(request, progress, pause, Source::Followups),
-                Err(unreadable) => self.refuse_follow_up(&unreadable),
+                Ok(FollowUp { request, progress }) => Ok((request, progress)),
+                Err(unreadable) => Err(self.refuse_follow_up(&unreadable)),
             },
         }
     }
 
-    async fn drive(&self, request: CancelRequest, progress: Progress, source: Source, hold: Duration) -> Disposition {
-        // What has been parked once waits in the broker from then on, but for what no wait queue is short enough for.
-        let longest_step = match source {
-            Source::Requests => self.inline_wait,
-            Source::Followups => self.wait_levels.shortest().ttl(),
-        };
-        let since = Instant::now();
-        let budget =
-            Limited { since, hold, longest_step, slots: Arc::clone(&self.inline_slots), stop: self.stop.clone() };
+    async fn drive(
+        &self,
+        request: CancelRequest,
+        progress: Progress,
+        source: Source,
+        limits: HoldLimits,
+    ) -> Disposition {
         let Self { operations, call_permits, policy, clock, .. } = self;
+        let budget = DeliveryBudget {
+            since: Instant::now(),
+            limits,
+            levels: &self.wait_levels,
+            deadline: progress.deadline,
+            clock: *clock,
+            slots: &self.inline_slots,
+            stop: &self.stop,
+        };
         match drive(operations, call_permits, &request.name, progress, policy, budget, *clock).await {
             (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
-            (progress, Err(pause)) => self.delay(request, progress, pause, source),
+            (progress, Err(delayed)) => self.delay(request, progress, delayed, source),
         }
     }
 
-    fn delay(&self, request: CancelRequest, mut progress: Progress, pause: Wait, source: Source) -> Disposition {
+    fn delay(&self, request: CancelRequest, mut progress: Progress, delayed: Delayed, source: Source) -> Disposition {
         let now = self.clock.now();
-        let wait = pause.wait;
-        let time_left = Duration::try_from(progress.deadline - now).unwrap_or_default();
-        let level = match pause.reason {
-            WaitReason::Backoff => self.wait_levels.level_for(wait, time_left),
-            // Its rest follows: a turn that is missed is nobody's.
-            WaitReason::RateLimited | WaitReason::Remainder => self.wait_levels.level_within(wait),
-            WaitReason::CircuitOpen => self.wait_levels.level_around(wait, time_left, jitter()),
-        };
-        progress.wait_left = match pause.reason {
-            WaitReason::Backoff | WaitReason::RateLimited | WaitReason::Remainder => wait.saturating_sub(level.ttl()),
-            // Whoever comes back early may find the endpoint available.
-            WaitReason::CircuitOpen => Duration::ZERO,
-        };
+        let Delayed { level, left } = delayed;
+        progress.wait_left = left;
         debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
         let follow_up = FollowUp { request, progress };
         match follow_up.encode(now) {
-            Ok(message) => Disposition::Delay { follow_up: message, level: level.clone() },
+            Ok(message) => Disposition::Delay { follow_up: message, level },
             Err(problem) => {
                 error!(%problem, "a follow-up cannot be written and its request fails; is this machine's clock right?");
                 let FollowUp { request, progress } = follow_up;

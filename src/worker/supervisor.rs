@@ -198,7 +198,7 @@ fn handler<O>(
         names: settings.api.names.clone(),
         keep_failed: settings.worker.keep_failed,
         inline_wait: *settings.worker.inline_wait,
-        inline_slots: Arc::new(Semaphore::new(settings.worker.inline_slots)),
+        inline_slots: Semaphore::new(settings.worker.inline_slots),
         stop,
         worker: worker.to_owned(),
         counters: Counters::default(),
