@@ -44,7 +44,7 @@ impl WaitLevels {
     }
 
     /// One level for each duration, in any order. None without any.
-    fn new(durations: &[Duration]) -> Option<Self> {
+    pub(crate) fn new(durations: &[Duration]) -> Option<Self> {
         let mut durations = durations.to_vec();
         durations.sort_unstable();
         durations.dedup();
