@@ -75,6 +75,9 @@ pub fn next_step(
     if let Reply::Failure(failure) | Reply::NotMade(failure) = &reply {
         progress.last_error = Some(failure.error.clone());
     }
+    if let Some(found_unavailable) = reply.found_unavailable() {
+        progress.found_unavailable = found_unavailable;
+    }
     let failed_probe = probe && reply.is_outage();
     let mut transition = Transition { progress: &mut progress, failed_probe, now, jitter, policy };
     let step = match transition.progress.phase.clone() {

@@ -124,6 +124,30 @@ mod cancel {
     }
 
     #[test]
+    fn only_what_found_the_endpoint_unavailable_is_a_retry_until_a_call_is_answered() {
+        for kind in [FailureKind::RateLimited, FailureKind::Conflict] {
+            assert!(!TestEnv::begins().answered(Step::Cancel, failure(kind)).progress.is_retry(), "{kind:?}");
+        }
+        let story = TestEnv::begins().answered(Step::Cancel, failure(FailureKind::Unavailable));
+        assert!(story.progress.is_retry());
+        let not_made = match failure(FailureKind::Unavailable) {
+            Reply::Failure(failure) => Reply::NotMade(failure),
+            other => other,
+        };
+        let story = story.answered(Step::Cancel, not_made);
+        assert!(story.progress.is_retry(), "nothing was learnt");
+        assert!(!story.answered(Step::Cancel, Reply::Accepted).progress.is_retry());
+    }
+
+    #[test]
+    fn the_get_at_the_deadline_of_an_operation_that_hangs_is_a_retry_as_well() {
+        let mut story = TestEnv::begins();
+        story.now = START + HOUR;
+        let story = story.answered(Step::Cancel, failure(FailureKind::Unavailable));
+        assert_eq!((story.step.clone(), story.progress.is_retry()), (Step::Get, true));
+    }
+
+    #[test]
     fn unimplemented_finishes_unimplemented() {
         TestEnv::begins().answered(Step::Cancel, failure(FailureKind::Unimplemented)).ends(Outcome::Unimplemented);
     }

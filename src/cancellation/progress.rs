@@ -34,6 +34,9 @@ pub struct Progress {
     /// Transient failures since the last useful answer: they choose the retry interval.
     #[serde(default)]
     pub failures: u32,
+    /// The last call that was made found the endpoint unavailable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found_unavailable: bool,
     /// Conflicts answered to the cancel: their retries are limited.
     #[serde(default)]
     pub conflicts: u32,
@@ -95,6 +98,7 @@ impl Progress {
             accepted_at: None,
             calls: Calls::default(),
             failures: 0,
+            found_unavailable: false,
             conflicts: 0,
             polls: 0,
             not_found: 0,
@@ -111,11 +115,11 @@ impl Progress {
         Duration::try_from(self.deadline - now).unwrap_or_default()
     }
 
-    /// Whether the next call repeats one that failed and was not answered since. What failed it may fail the next as well,
-    /// so a circuit breaker prefers other operations as probes.
+    /// Whether the next call repeats one that found the endpoint unavailable. It may be this operation alone that does, so
+    /// a circuit breaker prefers others as probes.
     #[must_use]
     pub const fn is_retry(&self) -> bool {
-        self.failures > 0
+        self.found_unavailable
     }
 }
 

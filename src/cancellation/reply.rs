@@ -33,6 +33,15 @@ impl Reply {
         }
     }
 
+    /// Whether the call found the service unavailable. None: it was not made.
+    pub(super) const fn found_unavailable(&self) -> Option<bool> {
+        match self {
+            Self::NotMade(_) => None,
+            Self::Failure(failure) => Some(matches!(failure.kind, FailureKind::Unavailable)),
+            Self::Accepted | Self::Operation(_) | Self::Undecodable { .. } => Some(false),
+        }
+    }
+
     /// Whether the service is unavailable and does not itself say for how long.
     pub(super) const fn is_outage(&self) -> bool {
         matches!(self, Self::Failure(Failure { kind: FailureKind::Unavailable, retry_after: None, .. }))

@@ -13,7 +13,7 @@ use super::causes::causes;
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, Target, WrongSetting};
 use super::http::{self, HttpClients};
-use super::operations::Operations;
+use super::operations::{CallSent, Operations};
 use super::reuse::noting_reuse;
 use super::shortage::{self, Shortage};
 use super::tls::{TlsError, TlsFiles};
@@ -73,12 +73,12 @@ pub enum ClientError {
 }
 
 impl Operations for Client {
-    async fn cancel(&self, name: &OperationName) -> Reply {
-        self.call(Call::Cancel, name).await
-    }
-
-    async fn get(&self, name: &OperationName) -> Reply {
-        self.call(Call::Get, name).await
+    async fn call(&self, call: Call, name: &OperationName, sent: &CallSent) -> Reply {
+        match self.answer(call, name, sent).await {
+            Ok(reply) => reply,
+            Err(error) if error.is_before_the_call() => Reply::NotMade(error.into_failure()),
+            Err(error) => Reply::Failure(error.into_failure()),
+        }
     }
 
     fn endpoint(&self, name: &OperationName) -> Option<Key> {
@@ -124,19 +124,12 @@ impl Client {
         }
     }
 
-    async fn call(&self, call: Call, name: &OperationName) -> Reply {
-        match self.answer(call, name).await {
-            Ok(reply) => reply,
-            Err(error) if error.is_before_the_call() => Reply::NotMade(error.into_failure()),
-            Err(error) => Reply::Failure(error.into_failure()),
-        }
-    }
-
     /// One call, ended by its deadline.
-    async fn answer(&self, call: Call, name: &OperationName) -> Result<Reply, CallError> {
+    async fn answer(&self, call: Call, name: &OperationName, sent: &CallSent) -> Result<Reply, CallError> {
         let target = self.endpoints.target(call, name)?;
         let deadline = Instant::now() + self.call_timeout;
         let authorization = self.authorization(&target, deadline).await?;
+        sent.tell();
         let response = self.send_again(call, &target, authorization.as_ref(), deadline).await?;
         let mut reply = self.read(call, &target, response, deadline).await?;
         if let (Reply::Failure(failure), Some(sent)) = (&mut reply, &authorization) {

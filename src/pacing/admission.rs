@@ -38,6 +38,11 @@ pub struct AdmittedCall {
 }
 
 impl AdmittedCall {
+    /// It is on its way since then, and not before.
+    pub const fn sent(&mut self, now: Instant) {
+        self.call.began = now;
+    }
+
     /// Whether the call tries an endpoint that was unavailable.
     #[must_use]
     pub const fn is_probe(&self) -> bool {
@@ -93,8 +98,8 @@ impl Admission {
     }
 
     /// A call whose deadline has come: it cannot wait any longer, so it goes, and is counted like any other.
-    pub fn acquire_at_deadline(&mut self, endpoint: Key, project: Option<Key>, now: Instant) -> Decision {
-        let (admitted, mut checks) = self.look_up(endpoint, project, false, now);
+    pub fn acquire_at_deadline(&mut self, endpoint: Key, project: Option<Key>, retry: bool, now: Instant) -> Decision {
+        let (admitted, mut checks) = self.look_up(endpoint, project, retry, now);
         checks.begin(admitted)
     }
 
@@ -308,7 +313,7 @@ mod tests {
             let decision = admission.acquire(endpoint, Some(project), false, now, 0.5);
             assert!(matches!(decision, Decision::RateLimited(_)), "{decision:?}");
         }
-        let last = go(admission.acquire_at_deadline(a, Some(a), now));
+        let last = go(admission.acquire_at_deadline(a, Some(a), false, now));
         assert_eq!(admission.time_left(&last, now), Some(Duration::MAX));
         let _call = go(admission.acquire(b, Some(b), false, now, 0.5));
     }

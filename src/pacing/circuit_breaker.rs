@@ -222,9 +222,11 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether as many operations as would open it have found the endpoint unavailable, or are about to.
+    /// Whether as many operations as would open it have found the endpoint unavailable, or are about to. Not counting
+    /// retries, which would not.
     fn may_be_out(&self) -> bool {
-        self.in_flight.saturating_add(self.evidence.in_a_row()) >= self.policy.failures
+        let first_calls = self.in_flight.saturating_sub(self.retries);
+        first_calls.saturating_add(self.evidence.in_a_row()) >= self.policy.failures
     }
 
     fn answered(&mut self, began: Instant, now: Instant) -> Option<StateChange> {

@@ -194,6 +194,17 @@ fn while_closed_only_some_of_the_calls_under_way_are_retries_and_each_is_given_u
     assert_eq!(breaker.decide(true, now), BreakerDecision::Go);
 }
 
+#[test]
+fn retries_under_way_do_not_make_a_slow_first_call_a_silent_one() {
+    let now = begin();
+    let mut breaker = CircuitBreaker::new(POLICY);
+    for _ in 0..10 {
+        breaker.begin(&retry(now));
+    }
+    breaker.begin(&first(now));
+    assert_eq!(breaker.time_left(&first(now), now + 4 * SECOND), Some(3 * SECOND));
+}
+
 /// Many wait and ask again when they were told to: how many ask each second, and when the probes were made.
 fn outage(waiting: u32, seconds: u64) -> (Vec<u32>, Vec<Instant>, Instant) {
     let begin = begin();

@@ -9,7 +9,7 @@ use super::clock::jitter;
 use super::waiting::{Wait, WaitReason};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
-use crate::operations_api::Operations;
+use crate::operations_api::{CallSent, Operations};
 use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, Decision, Key, StateChange};
 
 /// Stands before the Operations API: whether a call goes now, and what its answer means for the calls after it. One for
@@ -74,8 +74,8 @@ impl<'a> OperationPermits<'a> {
     }
 
     /// Leave to call now, whatever others may be waiting for: the deadline has come.
-    pub(super) fn acquire_at_deadline(&self) -> Result<Permit<'a>, Wait> {
-        self.admitted(Admission::acquire_at_deadline)
+    pub(super) fn acquire_at_deadline(&self, retry: bool) -> Result<Permit<'a>, Wait> {
+        self.admitted(|admission, endpoint, project, now| admission.acquire_at_deadline(endpoint, project, retry, now))
     }
 
     fn admitted(
@@ -99,18 +99,28 @@ impl Permit<'_> {
         self.issued.as_ref().is_some_and(|(_, admitted)| admitted.is_probe())
     }
 
-    /// Makes the call. One that the endpoint does not answer, as it answers no other, is given up before its time-out.
-    pub(super) async fn call(mut self, call: impl Future<Output = Reply>) -> Reply {
-        let Some((admission, admitted)) = &self.issued else { return call.await };
+    /// Makes the call. One that the endpoint does not answer, as it answers no other, is given up before its time-out. The
+    /// time for that begins when the call is `sent`: a token that is long in coming is no silence of the endpoint.
+    pub(super) async fn call(mut self, sent: &CallSent, call: impl Future<Output = Reply>) -> Reply {
+        let Some((admission, admitted)) = &mut self.issued else { return call.await };
         let mut call = pin!(call);
+        let before = tokio::select! {
+            biased;
+            reply = &mut call => Some(reply),
+            () = sent.told() => None,
+        };
         let began = Instant::now();
-        let reply = loop {
-            let Some(left) = lock(admission).time_left(admitted, Instant::now().into_std()) else {
-                break given_up(began.elapsed());
-            };
-            if let Ok(reply) = timeout(left, &mut call).await {
-                break reply;
-            }
+        let reply = match before {
+            Some(reply) => reply,
+            None => loop {
+                admitted.sent(began.into_std());
+                let Some(left) = lock(admission).time_left(admitted, Instant::now().into_std()) else {
+                    break given_up(began.elapsed());
+                };
+                if let Ok(reply) = timeout(left, &mut call).await {
+                    break reply;
+                }
+            },
         };
         let call_result = call_result(&reply, self.name);
         self.record(call_result, Some(&reply));
@@ -166,4 +176,48 @@ fn given_up(after: Duration) -> Reply {
     let message = format!("no answer within {:.1} s (breaker.silence)", after.as_secs_f64());
     let error = ErrorDetail { message, ..ErrorDetail::default() };
     Reply::Failure(Failure { kind: FailureKind::Unavailable, error, retry_after: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations_api::Call;
+    use crate::pacing::BreakerPolicy;
+
+    /// Answers at once, as soon as it has a token.
+    struct SlowToken;
+
+    impl Operations for SlowToken {
+        async fn call(&self, _call: Call, _name: &OperationName, sent: &CallSent) -> Reply {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            sent.tell();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Reply::Accepted
+        }
+
+        fn endpoint(&self, _name: &OperationName) -> Option<Key> {
+            Some(Key::of("endpoint"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_long_in_coming_is_no_silence_of_the_endpoint() {
+        let breaker = BreakerPolicy {
+            failures: 10,
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_secs(3),
+            retries: 8,
+        };
+        let call_permits = CallPermits::new(AdmissionPolicy { breaker: Some(breaker), ..AdmissionPolicy::default() });
+        let name = OperationName::parse("projects/p/locations/l/operations/o").expect("a name");
+        let permits = call_permits.permits(&SlowToken, &name);
+        let call = async |retry| {
+            let sent = CallSent::default();
+            permits.acquire(retry).expect("closed").call(&sent, SlowToken.call(Call::Cancel, &name, &sent)).await
+        };
+        let calls = (0..12).map(|number| call(number % 4 == 0));
+        for reply in futures_util::future::join_all(calls).await {
+            assert!(matches!(reply, Reply::Accepted), "{reply:?}");
+        }
+    }
 }

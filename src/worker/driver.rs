@@ -3,7 +3,7 @@ use super::clock::{Clock, jitter};
 use super::waiting::{Wait, WaitBudget, WaitReason};
 use crate::cancellation::{Conclusion, Policy, Progress, Step, next_step, resume};
 use crate::message::OperationName;
-use crate::operations_api::Operations;
+use crate::operations_api::{Call, CallSent, Operations};
 
 /// Makes the calls and waits that the decisions ask for, until the answer is known or the budget is spent.
 ///
@@ -64,7 +64,7 @@ impl<'a, O: Operations> Driver<'a, O> {
         self.permits.acquire(progress.is_retry()).or_else(|wait| {
             match wait.before_deadline(progress.time_left(self.clock.now())) {
                 Some(wait) => Err(wait),
-                None => self.permits.acquire_at_deadline(),
+                None => self.permits.acquire_at_deadline(progress.is_retry()),
             }
         })
     }
@@ -72,10 +72,9 @@ impl<'a, O: Operations> Driver<'a, O> {
     /// Makes the call that this step asks for, and decides on its answer.
     async fn call(&self, permit: Permit<'_>, step: &Step, progress: Progress) -> (Progress, Step) {
         let probe = permit.is_probe();
-        let reply = match step {
-            Step::Cancel => permit.call(self.operations.cancel(self.name)).await,
-            _ => permit.call(self.operations.get(self.name)).await,
-        };
+        let call = if matches!(step, Step::Cancel) { Call::Cancel } else { Call::Get };
+        let sent = CallSent::default();
+        let reply = permit.call(&sent, self.operations.call(call, self.name, &sent)).await;
         next_step(progress, reply, probe, self.clock.now(), jitter(), self.policy)
     }
 

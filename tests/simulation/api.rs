@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use cancel_worker::cancellation::{ErrorDetail, Failure, FailureKind, Operation, OperationStatus, Reply};
 use cancel_worker::message::OperationName;
-use cancel_worker::operations_api::Operations;
+use cancel_worker::operations_api::{Call, CallSent, Operations};
 use cancel_worker::pacing::Key;
 
 use crate::test_env::TestEnv;
@@ -115,7 +115,7 @@ pub struct SimulatedApi {
 }
 
 impl SimulatedApi {
-    async fn call(&self, what: &str, name: &OperationName, effect: impl FnOnce() -> Reply) -> Reply {
+    async fn answer(&self, what: &str, name: &OperationName, effect: impl FnOnce() -> Reply) -> Reply {
         self.env.edge(self.worker, format!("{what} {name}")).await;
         let (before, hangs) = {
             let mut state = self.env.state();
@@ -154,20 +154,14 @@ fn shown(reply: &Reply) -> String {
 }
 
 impl Operations for SimulatedApi {
-    async fn cancel(&self, name: &OperationName) -> Reply {
-        let effect = || match self.env.state().operations.get_mut(name.as_str()) {
-            Some(operation) => operation.cancel(Instant::now()),
-            None => failure(FailureKind::NotFound),
+    async fn call(&self, call: Call, name: &OperationName, sent: &CallSent) -> Reply {
+        sent.tell();
+        let effect = || match (call, self.env.state().operations.get_mut(name.as_str())) {
+            (Call::Cancel, Some(operation)) => operation.cancel(Instant::now()),
+            (Call::Get, Some(operation)) => operation.get(name, Instant::now()),
+            (_, None) => failure(FailureKind::NotFound),
         };
-        self.call("cancel", name, effect).await
-    }
-
-    async fn get(&self, name: &OperationName) -> Reply {
-        let effect = || match self.env.state().operations.get(name.as_str()) {
-            Some(operation) => operation.get(name, Instant::now()),
-            None => failure(FailureKind::NotFound),
-        };
-        self.call("get", name, effect).await
+        self.answer(if call == Call::Cancel { "cancel" } else { "get" }, name, effect).await
     }
 
     fn endpoint(&self, _name: &OperationName) -> Option<Key> {
