@@ -1,9 +1,8 @@
-use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,96 +12,61 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
+use super::descriptor_reserve::{DescriptorReserve, RefillOnDrop};
+
 /// Connections at once. Further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection lasts at most, whatever it is used for.
+/// A connection lasts no longer, whatever it is used for.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// So many file descriptors are kept for connections: probes are answered also when the process has no other left.
-const RESERVE: usize = 4;
+/// Between an accept that failed and the next.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Before a connection is taken again that could not be.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Takes few connections at once, and none for long: whoever reaches the address can keep neither the worker's memory nor
-/// its file descriptors.
+/// Accepts few connections at once, and none for long: a client can take neither the worker's memory nor its file
+/// descriptors.
 pub(super) struct LimitedListener {
     listener: TcpListener,
-    free: Arc<Semaphore>,
-    reserve: Arc<Reserve>,
+    permits: Arc<Semaphore>,
+    reserve: Arc<DescriptorReserve>,
 }
 
 impl LimitedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
-        let reserve = Arc::new(Reserve::default());
+        let reserve = Arc::new(DescriptorReserve::default());
         reserve.fill();
-        Self { listener, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)), reserve }
+        Self { listener, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)), reserve }
     }
 
     /// The next connection, on a descriptor of the reserve if there is no other.
-    async fn next(&self) -> (TcpStream, SocketAddr) {
+    async fn next_connection(&self) -> (TcpStream, SocketAddr) {
         loop {
-            match poll_fn(|context| self.poll_next(context)).await {
+            match poll_fn(|context| self.poll_connection(context)).await {
                 Ok(connection) => return connection,
-                Err(_) => sleep(PAUSE).await,
+                Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
             }
         }
     }
 
-    /// Without a descriptor the system refuses even to look for a connection: so one is given up for the look, and taken
-    /// back at once if there is none, before anybody else can get it.
-    fn poll_next(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    /// Without a free descriptor the system refuses to accept even if no connection waits. So a reserved one is released for
+    /// the accept, and reserved again at once if no connection waits: nothing else of the process gets it in between.
+    fn poll_connection(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         loop {
             match self.listener.poll_accept(context) {
-                Poll::Ready(Err(error)) if is_of_the_peer(&error) || self.reserve.give_up_one() => {}
+                Poll::Ready(Err(error)) if is_of_the_peer(&error) || self.reserve.release_one() => {}
                 Poll::Ready(Ok(connection)) => return Poll::Ready(Ok(connection)),
-                nothing => {
+                pending_or_failed => {
                     self.reserve.fill();
-                    return nothing;
+                    return pending_or_failed;
                 }
             }
         }
     }
 }
 
-/// Whether the connection ended before it was taken.
+/// Whether the connection ended before it was accepted.
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
-}
-
-/// Open files that stand for nothing but their descriptors.
-#[derive(Default)]
-struct Reserve(Mutex<Vec<File>>);
-
-impl Reserve {
-    /// Takes back what was given up, as far as the system lets it.
-    fn fill(&self) {
-        let mut files = self.files();
-        while files.len() < RESERVE
-            && let Ok(file) = File::open("/dev/null")
-        {
-            files.push(file);
-        }
-    }
-
-    /// Makes room for a connection; tells whether there was anything to give up.
-    fn give_up_one(&self) -> bool {
-        self.files().pop().is_some()
-    }
-
-    fn files(&self) -> MutexGuard<'_, Vec<File>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Fills the reserve when a connection has ended.
-struct Refill(Arc<Reserve>);
-
-impl Drop for Refill {
-    fn drop(&mut self) {
-        self.0.fill();
-    }
 }
 
 impl Listener for LimitedListener {
@@ -111,15 +75,20 @@ impl Listener for LimitedListener {
 
     async fn accept(&mut self) -> (LimitedConnection, SocketAddr) {
         let permit = loop {
-            // It is never closed.
-            if let Ok(permit) = Arc::clone(&self.free).acquire_owned().await {
+            // The semaphore is never closed.
+            if let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await {
                 break permit;
             }
         };
-        let (stream, address) = self.next().await;
-        let refill = Refill(Arc::clone(&self.reserve));
+        let (stream, address) = self.next_connection().await;
+        let refill = RefillOnDrop(Arc::clone(&self.reserve));
         (
-            LimitedConnection { stream, end: Box::pin(sleep(CONNECTION_TIMEOUT)), _refill: refill, _permit: permit },
+            LimitedConnection {
+                stream,
+                timeout: Box::pin(sleep(CONNECTION_TIMEOUT)),
+                _refill: refill,
+                _permit: permit,
+            },
             address,
         )
     }
@@ -129,19 +98,19 @@ impl Listener for LimitedListener {
     }
 }
 
-/// A connection.
+/// A connection that ends after [`CONNECTION_TIMEOUT`].
 pub(super) struct LimitedConnection {
     stream: TcpStream,
-    end: Pin<Box<Sleep>>,
-    /// After the stream: its descriptor is what the reserve may be missing.
-    _refill: Refill,
+    timeout: Pin<Box<Sleep>>,
+    /// Below the stream, so that it is dropped after it: the reserve may lack just its descriptor.
+    _refill: RefillOnDrop,
     _permit: OwnedSemaphorePermit,
 }
 
 impl LimitedConnection {
-    /// The stream, as long as the connection lasts.
+    /// The stream, until the connection has lasted too long.
     fn stream(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
-        if self.end.as_mut().poll(context).is_ready() {
+        if self.timeout.as_mut().poll(context).is_ready() {
             return Err(ErrorKind::TimedOut.into());
         }
         Ok(Pin::new(&mut self.stream))

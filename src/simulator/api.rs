@@ -9,34 +9,37 @@ use axum::http::{HeaderMap, HeaderName, Method as HttpMethod};
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::answer;
 use super::connection::Connection;
 use super::fault::Fault;
 use super::operation::{Answer, Method};
-use super::server::Shared;
-use super::state::{Call, Notes};
+use super::response;
+use super::shared::Shared;
+use super::state::{Call, CallHeaders};
 use super::target::{Resource, Target, query_value};
 
-/// Longest body of a cancel that is looked at.
-const LONGEST_BODY: usize = 64 << 10;
-/// Longest value of a header that is noted.
-const LONGEST_NOTE: usize = 256;
-const PAGE_SIZE: usize = 50;
-const LARGEST_PAGE: usize = 1000;
+/// Longest body of a cancel that is read.
+const MAX_BODY: usize = 64 << 10;
 
-/// Everything that is not the control endpoint: the Operations API, and the front end before it.
+/// Longest value of a header that is kept.
+const MAX_HEADER_VALUE: usize = 256;
+
+const DEFAULT_PAGE_SIZE: usize = 50;
+
+const MAX_PAGE_SIZE: usize = 1000;
+
+/// Answers everything that is not the control endpoint: the Operations API, and the front end before it.
 pub(super) async fn serve(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let response = answered(&shared, &connection, &parts, body).await;
+    let response = respond(&shared, &connection, &parts, body).await;
     tracing::trace!(method = %parts.method, path = parts.uri.path(), status = response.status().as_u16(), "simulated");
     response
 }
 
-async fn answered(shared: &Shared, connection: &Connection, parts: &Parts, body: Body) -> Response {
+async fn respond(shared: &Shared, connection: &Connection, parts: &Parts, body: Body) -> Response {
     let path = parts.uri.path();
     let is_post = parts.method == HttpMethod::POST;
     if is_post && !parts.headers.contains_key(CONTENT_LENGTH) && !parts.headers.contains_key(TRANSFER_ENCODING) {
@@ -44,8 +47,8 @@ async fn answered(shared: &Shared, connection: &Connection, parts: &Parts, body:
     }
     match Target::of_path(path) {
         Some(Target::Cancel(resource)) if is_post => {
-            let body_is_fine = says_nothing(&parts.headers, body).await;
-            call(shared, connection, Method::Cancel, &resource, &parts.headers, body_is_fine).await
+            let body_is_empty = is_empty_body(&parts.headers, body).await;
+            call(shared, connection, Method::Cancel, &resource, &parts.headers, body_is_empty).await
         }
         Some(Target::Operation(resource)) if parts.method == HttpMethod::GET => {
             call(shared, connection, Method::Get, &resource, &parts.headers, true).await
@@ -60,7 +63,7 @@ async fn answered(shared: &Shared, connection: &Connection, parts: &Parts, body:
 
 fn unknown(shared: &Shared, status: u16, path: &str) -> Response {
     shared.state().count_unknown(status);
-    answer::front_end(status, path)
+    response::front_end(status, path)
 }
 
 async fn call(
@@ -69,12 +72,12 @@ async fn call(
     method: Method,
     resource: &Resource<'_>,
     headers: &HeaderMap,
-    body_is_fine: bool,
+    body_is_empty: bool,
 ) -> Response {
-    let call = Call { method, resource, notes: notes(headers), body_is_fine };
+    let call = Call { method, resource, headers: call_headers(headers), body_is_empty };
     let (answer, latency) = shared.state().call(&call, Instant::now());
     deliver(shared, connection, answer, latency).await;
-    answer::response(answer, resource)
+    response::of_answer(answer, resource)
 }
 
 async fn list(
@@ -84,15 +87,15 @@ async fn list(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response {
-    let (listed, latency) = shared.state().list(parent, &notes(headers), page(query), Instant::now());
+    let (listed, latency) = shared.state().list(parent, &call_headers(headers), page(query), Instant::now());
     match listed {
         Ok(listed) => {
             shared.pause(latency).await;
-            answer::list(&listed, parent.version)
+            response::list(&listed, parent.version)
         }
         Err(answer) => {
             deliver(shared, connection, answer, latency).await;
-            answer::response(answer, parent)
+            response::of_answer(answer, parent)
         }
     }
 }
@@ -111,35 +114,35 @@ async fn deliver(shared: &Shared, connection: &Connection, answer: Answer, laten
 }
 
 /// Whether a cancel's body is empty or `{}`.
-async fn says_nothing(headers: &HeaderMap, body: Body) -> bool {
+async fn is_empty_body(headers: &HeaderMap, body: Body) -> bool {
     if content_length(headers) == Some(0) {
         return true;
     }
-    let Ok(bytes) = axum::body::to_bytes(body, LONGEST_BODY).await else { return false };
-    let words: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    words.is_empty() || words == b"{}"
+    let Ok(bytes) = axum::body::to_bytes(body, MAX_BODY).await else { return false };
+    let text: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    text.is_empty() || text == b"{}"
 }
 
-/// The place where the page begins, and its size. `None` if the query asks for what cannot be.
+/// The position where the page begins, and its size. `None` if the query is invalid.
 fn page(query: Option<&str>) -> Option<(u64, usize)> {
     let from = match query_value(query, "pageToken").as_deref() {
         None | Some("") => 0,
         Some(token) => token.parse().ok()?,
     };
-    let most = match query_value(query, "pageSize").as_deref() {
-        None | Some("0") => PAGE_SIZE,
-        Some(size) => size.parse::<usize>().ok()?.min(LARGEST_PAGE),
+    let max = match query_value(query, "pageSize").as_deref() {
+        None | Some("0") => DEFAULT_PAGE_SIZE,
+        Some(size) => size.parse::<usize>().ok()?.min(MAX_PAGE_SIZE),
     };
-    Some((from, most))
+    Some((from, max))
 }
 
-fn notes(headers: &HeaderMap) -> Notes<'_> {
+fn call_headers(headers: &HeaderMap) -> CallHeaders<'_> {
     const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    Notes {
+    CallHeaders {
         authorization: text(AUTHORIZATION),
         content_length: content_length(headers),
-        user_project: text(USER_PROJECT).filter(|value| value.len() <= LONGEST_NOTE),
+        user_project: text(USER_PROJECT).filter(|value| value.len() <= MAX_HEADER_VALUE),
     }
 }
 

@@ -9,15 +9,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::answer::json;
-use super::faults::FaultRequest;
+use super::injected_faults::FaultRequest;
 use super::operation::{Method, Operation, Record};
+use super::response::json;
 use super::script::Script;
-use super::server::Shared;
+use super::shared::Shared;
 use super::state::SimulatorState;
 use super::target::query_value;
 
-/// The control endpoint.
+/// The calls of the control endpoint.
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/control/health", get(async || done()))
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/control/operations/{id}", put(set_script))
         .route("/control/calls", get(calls))
         .route("/control/stats", get(stats))
-        .route("/control/weather", put(set_weather))
+        .route("/control/weather", put(inject_faults))
         .route("/control/token", put(set_token))
 }
 
@@ -90,16 +90,16 @@ async fn set_script(State(shared): State<Arc<Shared>>, Path(id): Path<String>, b
     }
 }
 
-async fn set_weather(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn inject_faults(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     match read::<FaultRequest>(&body) {
-        Ok(forecast) => answer(shared.state().injected.set(forecast)),
+        Ok(request) => answer(shared.state().injected_faults.set(request)),
         Err(reason) => refused(400, &reason),
     }
 }
 
 async fn set_token(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let Ok(spec) = serde_json::from_slice::<TokenSpec>(&body) else {
-        // Without serde's words: they may quote the token.
+        // Without serde's message: it may quote the token.
         return refused(400, r#"the body is not {"token":"…"} or {"token":null}"#);
     };
     shared.state().set_token(spec.token);

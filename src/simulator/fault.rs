@@ -23,7 +23,7 @@ pub(super) enum Fault {
     NotJson,
     /// 200 with an operation of more than 1 MiB.
     Big,
-    /// Nothing, for ever.
+    /// No answer, for ever.
     Hang,
     /// The connection is closed instead of an answer.
     Cut,
@@ -43,7 +43,7 @@ impl Fault {
         }
     }
 
-    /// How long it asks the client to stay away.
+    /// How long it asks the client not to call.
     pub(super) const fn asked_wait(self) -> Option<Duration> {
         match self {
             Self::Limited { wait } | Self::Quota403 { wait } => Some(wait),

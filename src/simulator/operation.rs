@@ -18,9 +18,9 @@ pub(super) enum Method {
 pub(super) enum Answer {
     /// The cancel was taken: `{}`.
     Accepted,
-    /// The operation: running, or done so.
+    /// The operation: running, or how it is done.
     Operation(Option<Ending>),
-    /// INVALID_ARGUMENT: a cancel with a body that says something.
+    /// INVALID_ARGUMENT: a cancel whose body is not empty.
     BadBody,
     /// Anything else.
     Fault(Fault),
@@ -45,7 +45,7 @@ pub(super) struct Operation {
     accepted: Option<Instant>,
     /// How many calls the script has answered with its fault.
     faults: u32,
-    /// Until when an answer asked the client to stay away.
+    /// Until when an answer asked the client not to call.
     not_before: Option<Instant>,
     pub(super) log: Log,
 }
@@ -56,7 +56,7 @@ pub(super) struct Log {
     pub(super) cancels: u32,
     pub(super) gets: u32,
     pub(super) too_early: u32,
-    /// The first calls, at most [`Log::LONGEST`].
+    /// The first calls, at most [`Log::MAX_CALLS`].
     pub(super) calls: Vec<Record>,
     /// The last cancel's `Content-Length`.
     pub(super) content_length: Option<u32>,
@@ -77,7 +77,7 @@ pub(super) struct Record {
 }
 
 impl Log {
-    const LONGEST: usize = 64;
+    const MAX_CALLS: usize = 64;
 
     pub(super) fn add(&mut self, record: Record) {
         match record.method {
@@ -85,7 +85,7 @@ impl Log {
             Method::Get => self.gets = self.gets.saturating_add(1),
         }
         self.too_early = self.too_early.saturating_add(u32::from(record.too_early));
-        if self.calls.len() < Self::LONGEST {
+        if self.calls.len() < Self::MAX_CALLS {
             self.calls.push(record);
         }
     }
@@ -109,7 +109,7 @@ impl Operation {
         self.not_before.is_some_and(|end| now < end)
     }
 
-    /// Asks the client to stay away for so long.
+    /// Asks the client not to call for this long.
     pub(super) fn ask_to_wait(&mut self, wait: Duration, now: Instant) {
         self.not_before = Some(now + wait);
     }
@@ -207,6 +207,6 @@ mod tests {
         for at in 0..100 {
             log.add(Record { at, status: 200, method: Method::Get, too_early: at % 2 == 0, authorized: true });
         }
-        assert_eq!((log.gets, log.too_early, log.calls.len()), (100, 50, Log::LONGEST));
+        assert_eq!((log.gets, log.too_early, log.calls.len()), (100, 50, Log::MAX_CALLS));
     }
 }

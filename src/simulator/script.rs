@@ -10,7 +10,7 @@ pub(super) enum Script {
     Ends { ending: Ending, after: Duration },
     /// The cancel is accepted, and the operation is never done.
     Never,
-    /// The operation was done before anybody asked.
+    /// The operation was done before the first call.
     Already(Ending),
     /// The cancel and, where no ending is given, the get answer NOT_FOUND.
     NotFound(Option<Ending>),
@@ -39,7 +39,7 @@ pub(super) enum Ending {
     EmptyError,
 }
 
-/// How often a fault happens before all is well: so many times, or (`None`) every time.
+/// How many times a fault happens; `None`: every time.
 pub(super) type Times = Option<u32>;
 
 /// Why a text is no script.

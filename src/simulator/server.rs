@@ -2,21 +2,21 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::connection::{Connection, CuttableListener};
+use super::shared::Shared;
 use super::state::SimulatorState;
 use super::{api, control};
 
-/// How long a client that dawdles may hold up the end.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long slow clients may delay the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to run a [`Simulator`].
 #[derive(Clone)]
@@ -25,9 +25,9 @@ pub struct SimulatorOptions {
     pub listen: SocketAddr,
     /// The bearer token that calls must carry; `None` (the default): any or none. Never logged, never shown.
     pub token: Option<String>,
-    /// So many operations are known at most (1,000,000 by default); the oldest is forgotten for the newest.
+    /// How many operations are known at most (1,000,000 by default); the oldest is forgotten for the newest.
     pub max_operations: usize,
-    /// Determines which calls meet a weather that only a share of them meets.
+    /// Determines which calls get an injected fault that only a share of them gets.
     pub seed: u64,
 }
 
@@ -82,7 +82,7 @@ impl Simulator {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let state = SimulatorState::new(max_operations, seed, token, Instant::now(), wall_clock());
-        let shared = Arc::new(Shared { state: Mutex::new(state), closing: watch::Sender::new(false) });
+        let shared = Arc::new(Shared::new(state));
         Ok(Self { listener, address, shared })
     }
 
@@ -119,39 +119,12 @@ impl Simulator {
             .with_graceful_shutdown(closed);
         let overdue = async {
             shutdown.await;
-            shared.closing.send_replace(true);
-            tokio::time::sleep(GRACE).await;
+            shared.close();
+            tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
         };
         tokio::select! {
             ended = server => ended.map_err(SimulatorError::Serve),
             () = overdue => Ok(()),
-        }
-    }
-}
-
-/// What all handlers share.
-pub(super) struct Shared {
-    state: Mutex<SimulatorState>,
-    closing: watch::Sender<bool>,
-}
-
-impl Shared {
-    /// Held for the time of one decision, never while something is awaited.
-    pub(super) fn state(&self) -> MutexGuard<'_, SimulatorState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Until the simulator closes.
-    pub(super) async fn closing(&self) {
-        // The sender is `self`'s: it outlives the wait, so that there is no error to see.
-        let _closed = self.closing.subscribe().wait_for(|closing| *closing).await.is_ok();
-    }
-
-    /// So long, or until the simulator closes.
-    pub(super) async fn pause(&self, time: Duration) {
-        if !time.is_zero() {
-            // Either end is the end.
-            let _over = tokio::time::timeout(time, self.closing()).await.is_ok();
         }
     }
 }

@@ -6,19 +6,19 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::faults::InjectedFaults;
+use super::injected_faults::InjectedFaults;
 use super::operation::{Answer, Method, Operation, Record};
 use super::store::{Listed, Store};
 use super::target::{Resource, last_segment};
 use crate::google_rpc::Code;
 
-/// All that the simulator knows. Whatever it decides, it decides here, without I/O; the time is an argument.
+/// All that the simulator knows. Every answer is decided here, without I/O; the time is an argument.
 pub(super) struct SimulatorState {
     began: Instant,
     began_wall: OffsetDateTime,
     token: Option<String>,
     pub(super) store: Store,
-    pub(super) injected: InjectedFaults,
+    pub(super) injected_faults: InjectedFaults,
     counts: Counts,
 }
 
@@ -26,14 +26,14 @@ pub(super) struct SimulatorState {
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) resource: &'a Resource<'a>,
-    pub(super) notes: Notes<'a>,
-    /// Whether a cancel's body says nothing, as it must.
-    pub(super) body_is_fine: bool,
+    pub(super) headers: CallHeaders<'a>,
+    /// Whether a cancel's body is empty, as it must be.
+    pub(super) body_is_empty: bool,
 }
 
-/// What is noted of a call's headers.
+/// The headers of a call that matter here.
 #[derive(Default)]
-pub(super) struct Notes<'a> {
+pub(super) struct CallHeaders<'a> {
     /// The whole header; it is compared, and never kept.
     pub(super) authorization: Option<&'a str>,
     pub(super) content_length: Option<u32>,
@@ -71,22 +71,22 @@ impl SimulatorState {
             began_wall: wall,
             token,
             store: Store::new(limit),
-            injected: InjectedFaults::new(seed),
+            injected_faults: InjectedFaults::new(seed),
             counts: Counts::default(),
         }
     }
 
     /// Answers a call, so much later.
     pub(super) fn call(&mut self, call: &Call<'_>, now: Instant) -> (Answer, Duration) {
-        let (refusal, latency) = self.gate(call.resource, &call.notes);
+        let (refusal, latency) = self.refusal(call.resource, &call.headers);
         let at = self.millis(now);
         let (answer, too_early) = self.store.with(&call.resource.name, |operation| {
             let answer = match refusal {
                 Some(fault) => Answer::Fault(fault),
-                None if call.body_is_fine => operation.call(call.method, now),
+                None if call.body_is_empty => operation.call(call.method, now),
                 None => Answer::BadBody,
             };
-            (answer, note(operation, call, answer, at, now))
+            (answer, log_call(operation, call, answer, at, now))
         });
         match call.method {
             Method::Cancel => self.counts.cancel_calls += 1,
@@ -101,15 +101,15 @@ impl SimulatorState {
     pub(super) fn list(
         &mut self,
         parent: &Resource<'_>,
-        notes: &Notes<'_>,
+        headers: &CallHeaders<'_>,
         page: Option<(u64, usize)>,
         now: Instant,
     ) -> (Result<Listed, Answer>, Duration) {
-        let (refusal, latency) = self.gate(parent, notes);
+        let (refusal, latency) = self.refusal(parent, headers);
         let listed = match (refusal, page) {
             (Some(fault), _) => Err(Answer::Fault(fault)),
             (None, None) => Err(Answer::Fault(Fault::Code(Code::InvalidArgument))),
-            (None, Some((from, most))) => Ok(self.store.list(&parent.name, from, most, now)),
+            (None, Some((from, max))) => Ok(self.store.list(&parent.name, from, max, now)),
         };
         self.counts.list_calls += 1;
         self.count_answer(listed.as_ref().map_or_else(|answer| answer.status(), |_| Some(200)));
@@ -127,7 +127,7 @@ impl SimulatorState {
         self.token = token;
     }
 
-    /// Forgets operations, scripts and counts. The weather and the token stay.
+    /// Forgets operations, scripts and counts. The injected faults and the token stay.
     pub(super) fn reset(&mut self) {
         self.store.clear();
         self.counts = Counts::default();
@@ -147,11 +147,11 @@ impl SimulatorState {
         self.began_wall.unix_timestamp_nanos() / 1_000_000 + i128::from(at)
     }
 
-    /// The weather first, then the token: what refuses a call before any operation is asked.
-    fn gate(&mut self, resource: &Resource<'_>, notes: &Notes<'_>) -> (Option<Fault>, Duration) {
-        let (fault, latency) = self.injected.meet(resource.location(), last_segment(&resource.name));
-        let stranger = self.token.as_deref().is_some_and(|token| notes.bearer() != Some(token));
-        (fault.or(stranger.then_some(Fault::Code(Code::Unauthenticated))), latency)
+    /// What a call gets before any operation is asked, and how much later: the injected faults first, then the token.
+    fn refusal(&mut self, resource: &Resource<'_>, headers: &CallHeaders<'_>) -> (Option<Fault>, Duration) {
+        let (fault, latency) = self.injected_faults.inject(resource.location(), last_segment(&resource.name));
+        let unauthenticated = self.token.as_deref().is_some_and(|token| headers.bearer() != Some(token));
+        (fault.or(unauthenticated.then_some(Fault::Code(Code::Unauthenticated))), latency)
     }
 
     fn millis(&self, now: Instant) -> u32 {
@@ -166,14 +166,14 @@ impl SimulatorState {
     }
 }
 
-impl<'a> Notes<'a> {
+impl<'a> CallHeaders<'a> {
     fn bearer(&self) -> Option<&'a str> {
         self.authorization?.strip_prefix("Bearer ")
     }
 }
 
 /// Writes a call into its operation's log. Tells whether it came too early.
-fn note(operation: &mut Operation, call: &Call<'_>, answer: Answer, at: u32, now: Instant) -> bool {
+fn log_call(operation: &mut Operation, call: &Call<'_>, answer: Answer, at: u32, now: Instant) -> bool {
     let too_early = operation.is_too_early(now);
     if let Answer::Fault(fault) = answer
         && let Some(wait) = fault.asked_wait()
@@ -186,13 +186,13 @@ fn note(operation: &mut Operation, call: &Call<'_>, answer: Answer, at: u32, now
         status: answer.status().unwrap_or(0),
         method: call.method,
         too_early,
-        authorized: call.notes.authorization.is_some(),
+        authorized: call.headers.authorization.is_some(),
     });
     if call.method == Method::Cancel {
-        log.content_length = call.notes.content_length;
+        log.content_length = call.headers.content_length;
     }
-    if log.user_project.as_deref() != call.notes.user_project {
-        log.user_project = call.notes.user_project.map(Into::into);
+    if log.user_project.as_deref() != call.headers.user_project {
+        log.user_project = call.headers.user_project.map(Into::into);
     }
     too_early
 }

@@ -7,13 +7,13 @@ use super::operation::Operation;
 use super::script::{Ending, Script};
 use super::target::last_segment;
 
-/// The operations known so far, at most so many: the oldest is forgotten for the newest.
+/// The operations known so far, at most `limit`: the oldest is forgotten for the newest.
 #[derive(Debug)]
 pub(super) struct Store {
     limit: usize,
     /// Boxed, so that a table of a million stays small.
     operations: HashMap<Arc<str>, Box<Operation>>,
-    /// Names, the oldest first. A name's place is `forgotten` + its index, and never changes.
+    /// Names, the oldest first. A name's position is `forgotten` + its index, and never changes.
     order: VecDeque<Arc<str>>,
     forgotten: u64,
     /// By id, as the control endpoint set them.
@@ -25,7 +25,7 @@ pub(super) struct Store {
 pub(super) struct Listed {
     /// Names, and how each operation is done, if it is.
     pub(super) operations: Vec<(Arc<str>, Option<Ending>)>,
-    /// The place where the next page begins.
+    /// The position where the next page begins.
     pub(super) next: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Listed {
 pub(super) struct TooManyScripts(usize);
 
 /// How many names one page looks at: a page may be shorter than asked for, as AIP-158 permits.
-const LONGEST_SCAN: usize = 10_000;
+const MAX_SCANNED: usize = 10_000;
 
 impl Store {
     pub(super) fn new(limit: usize) -> Self {
@@ -94,13 +94,13 @@ impl Store {
         found.map(|(name, operation)| (name.as_ref(), operation.as_ref())).collect()
     }
 
-    /// The operations of a parent from a place on, the oldest first.
-    pub(super) fn list(&self, parent: &str, from: u64, most: usize, now: Instant) -> Listed {
+    /// The operations of a parent from a position on, the oldest first.
+    pub(super) fn list(&self, parent: &str, from: u64, max: usize, now: Instant) -> Listed {
         let skipped = usize::try_from(from.saturating_sub(self.forgotten)).unwrap_or(usize::MAX);
         let mut listed = Listed::default();
         let mut looked_at = skipped;
-        for name in self.order.iter().skip(skipped).take(LONGEST_SCAN) {
-            if listed.operations.len() == most {
+        for name in self.order.iter().skip(skipped).take(MAX_SCANNED) {
+            if listed.operations.len() == max {
                 break;
             }
             looked_at += 1;
@@ -139,8 +139,8 @@ fn is_child(name: &str, parent: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn listed(store: &Store, from: u64, most: usize) -> (Vec<String>, Option<u64>) {
-        let listed = store.list("projects/p", from, most, Instant::now());
+    fn listed(store: &Store, from: u64, max: usize) -> (Vec<String>, Option<u64>) {
+        let listed = store.list("projects/p", from, max, Instant::now());
         (listed.operations.iter().map(|(name, _)| last_segment(name).to_owned()).collect(), listed.next)
     }
 
@@ -173,12 +173,12 @@ mod tests {
 
     #[test]
     fn a_page_looks_at_so_many_names_and_no_more() {
-        let mut store = Store::new(LONGEST_SCAN + 10);
-        for index in 0..LONGEST_SCAN + 1 {
+        let mut store = Store::new(MAX_SCANNED + 10);
+        for index in 0..MAX_SCANNED + 1 {
             store.with(&format!("projects/q/operations/{index}"), |_| ());
         }
         store.with("projects/p/operations/last", |_| ());
-        let scanned = LONGEST_SCAN as u64;
+        let scanned = MAX_SCANNED as u64;
         assert_eq!(listed(&store, 0, 5), (vec![], Some(scanned)));
         assert_eq!(listed(&store, scanned, 5), (vec!["last".into()], None));
     }

@@ -104,7 +104,7 @@ async fn a_client_that_comes_back_too_early_is_found_out() {
 }
 
 #[tokio::test]
-async fn weather_comes_before_any_script() {
+async fn injected_faults_come_before_any_script() {
     let mut session = Session::start().await;
     session.control("PUT", "weather", r#"{"status":503}"#).await;
     assert_eq!(session.cancel("cancels").await.envelope().2, "UNAVAILABLE");

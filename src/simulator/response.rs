@@ -10,8 +10,8 @@ use time::macros::format_description;
 use super::clock::wall_clock;
 use super::fault::Fault;
 use super::google_error::{Detail, Envelope, message};
+use super::html_page;
 use super::operation::Answer;
-use super::page;
 use super::script::Ending;
 use super::store::Listed;
 use super::target::Resource;
@@ -21,12 +21,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UT
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=UTF-8");
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Bearer realm="https://accounts.google.com/", error="invalid_token""#);
-/// A place that nothing is served at.
-const ELSEWHERE: HeaderValue = HeaderValue::from_static("/redirected");
+/// A path that nothing is served at.
+const REDIRECT_LOCATION: HeaderValue = HeaderValue::from_static("/redirected");
 const HTTP_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 /// More than the 1 MiB that clients accept.
-const BIG: usize = 5 << 18;
+const BIG_PADDING: usize = 5 << 18;
 
 /// `google.longrunning.Operation` in proto3 JSON: what is false or unset is left out.
 #[derive(Serialize)]
@@ -116,14 +116,14 @@ impl Error {
     }
 }
 
-/// Puts an answer into HTTP. `Fault::Hang` and `Fault::Cut` have no answer; the caller sees to them.
-pub(super) fn response(answer: Answer, resource: &Resource<'_>) -> Response {
+/// An answer as HTTP. `Fault::Hang` and `Fault::Cut` have no response: the caller closes the connection.
+pub(super) fn of_answer(answer: Answer, resource: &Resource<'_>) -> Response {
     match answer {
         Answer::Accepted => with_body(200, JSON, b"{}".to_vec()),
         Answer::Operation(ending) => json(200, &Operation::new(resource.version, &resource.name, ending)),
         Answer::BadBody => {
-            let words = "Invalid JSON payload received. The request body must be empty.";
-            with_body(400, JSON, Envelope::invalid_argument(words).to_json())
+            let message = "Invalid JSON payload received. The request body must be empty.";
+            with_body(400, JSON, Envelope::invalid_argument(message).to_json())
         }
         Answer::Fault(fault) => faulty(fault, resource),
     }
@@ -132,12 +132,12 @@ pub(super) fn response(answer: Answer, resource: &Resource<'_>) -> Response {
 /// A page of a list.
 pub(super) fn list(listed: &Listed, version: &str) -> Response {
     let operations = listed.operations.iter().map(|(name, ending)| Operation::new(version, name, *ending)).collect();
-    json(200, &List { operations, next_page_token: listed.next.map(|place| place.to_string()) })
+    json(200, &List { operations, next_page_token: listed.next.map(|position| position.to_string()) })
 }
 
 /// An answer of the front end.
 pub(super) fn front_end(status: u16, path: &str) -> Response {
-    with_body(status, HTML, page::html(status, path))
+    with_body(status, HTML, html_page::html(status, path))
 }
 
 /// Any JSON.
@@ -148,7 +148,7 @@ pub(super) fn json(status: u16, value: &impl Serialize) -> Response {
 
 fn faulty(fault: Fault, resource: &Resource<'_>) -> Response {
     let status = fault.status().unwrap_or(503);
-    let page = || with_body(status, HTML, page::html(status, &format!("/{}/{}", resource.version, resource.name)));
+    let page = || with_body(status, HTML, html_page::html(status, &format!("/{}/{}", resource.version, resource.name)));
     match fault {
         Fault::Code(Code::Unauthenticated) => {
             let details = vec![Detail::error_info("ACCESS_TOKEN_EXPIRED")];
@@ -170,10 +170,10 @@ fn faulty(fault: Fault, resource: &Resource<'_>) -> Response {
             Some(date) => with_header(page(), RETRY_AFTER, date),
             None => page(),
         },
-        Fault::Redirect => with_header(page(), LOCATION, ELSEWHERE),
+        Fault::Redirect => with_header(page(), LOCATION, REDIRECT_LOCATION),
         Fault::NotJson => with_body(status, HTML, b"<html>this is not JSON</html>".to_vec()),
         Fault::Big => {
-            let padding = "x".repeat(BIG);
+            let padding = "x".repeat(BIG_PADDING);
             let mut operation = Operation::new(resource.version, &resource.name, Some(Ending::Cancelled));
             operation.metadata.padding = &padding;
             json(status, &operation)
@@ -186,7 +186,7 @@ fn envelope(code: Code, details: Vec<Detail>) -> Response {
     with_body(code.http_status(), JSON, Envelope::new(code, details).to_json())
 }
 
-/// The first full second that is at least so many seconds from now.
+/// The first full second that is at least this many seconds from now.
 fn http_date_after(now: OffsetDateTime, seconds: u32) -> Option<HeaderValue> {
     let whole = i64::from(seconds) + i64::from(now.nanosecond() > 0);
     let date = now.checked_add(time::Duration::seconds(whole))?.format(HTTP_DATE).ok()?;

@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::script::read_delay;
 use crate::google_rpc::Code;
 
-/// A weather as the control endpoint is told it.
+/// The body of `PUT /control/weather`: faults to inject, in the words of the control endpoint. An empty one clears.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FaultRequest {
@@ -21,7 +21,7 @@ pub(super) struct FaultRequest {
     operations: Option<String>,
 }
 
-/// Why a forecast cannot be.
+/// Why faults cannot be injected. The control endpoint calls them the weather.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidFaultRequest {
     #[error("the weather has more than one of status, hang and cut")]
@@ -34,68 +34,68 @@ pub(super) enum InvalidFaultRequest {
     Share,
     #[error("the weather's latency is not a number with ms, s, m or h")]
     Latency,
-    #[error("there is weather for {MOST_LOCATIONS} locations already")]
+    #[error("there is weather for {MAX_LOCATIONS} locations already")]
     TooManyLocations,
 }
 
-/// What calls meet before any script is asked.
+/// What calls get before any script is asked.
 #[derive(Clone, Debug, PartialEq)]
 struct InjectedFault {
     fault: Option<Fault>,
-    /// The share of calls that meet the fault, from 0 to 1.
+    /// The share of calls that get the fault, from 0 to 1.
     share: f64,
     latency: Duration,
-    /// Only operations whose id begins like this meet it.
-    operations: String,
+    /// Only calls for operations whose id begins like this get it.
+    id_prefix: String,
 }
 
-/// The weather of all calls, and of locations that have their own.
+/// The faults of all calls, and of locations that have their own.
 #[derive(Debug)]
 pub(super) struct InjectedFaults {
-    everywhere: Option<InjectedFault>,
-    places: Vec<(String, InjectedFault)>,
+    general: Option<InjectedFault>,
+    by_location: Vec<(String, InjectedFault)>,
     random: u64,
 }
 
-const MOST_LOCATIONS: usize = 1000;
+const MAX_LOCATIONS: usize = 1000;
 
 impl InjectedFaults {
     pub(super) const fn new(seed: u64) -> Self {
-        Self { everywhere: None, places: Vec::new(), random: seed }
+        Self { general: None, by_location: Vec::new(), random: seed }
     }
 
-    /// What a call for this operation of this location meets: a fault, and how much later it is answered.
-    pub(super) fn meet(&mut self, location: Option<&str>, operation: &str) -> (Option<Fault>, Duration) {
-        let local = location.and_then(|location| self.places.iter().find(|(place, _)| place == location));
-        let weather = local.map(|(_, weather)| weather).or(self.everywhere.as_ref());
-        let Some(weather) = weather.filter(|weather| operation.starts_with(&weather.operations)) else {
+    /// What a call for this operation of this location gets: a fault, and how much later it is answered.
+    pub(super) fn inject(&mut self, location: Option<&str>, operation: &str) -> (Option<Fault>, Duration) {
+        let local = location.and_then(|location| self.by_location.iter().find(|(of, _)| of == location));
+        let injected = local.map(|(_, injected)| injected).or(self.general.as_ref());
+        let Some(injected) = injected.filter(|injected| operation.starts_with(&injected.id_prefix)) else {
             return (None, Duration::ZERO);
         };
-        let (fault, share, latency) = (weather.fault, weather.share, weather.latency);
-        let met = share >= 1.0 || fault.is_some() && self.roll() < share;
-        (fault.filter(|_| met), latency)
+        let (fault, share, latency) = (injected.fault, injected.share, injected.latency);
+        let is_hit = share >= 1.0 || fault.is_some() && self.random_share() < share;
+        (fault.filter(|_| is_hit), latency)
     }
 
-    /// Sets, changes or clears the weather.
-    pub(super) fn set(&mut self, forecast: FaultRequest) -> Result<(), InvalidFaultRequest> {
-        let weather = forecast.weather()?;
-        let Some(location) = forecast.location else {
-            if weather.is_none() {
-                self.places.clear();
+    /// Sets, changes or clears the faults, those of one location or the general ones.
+    pub(super) fn set(&mut self, request: FaultRequest) -> Result<(), InvalidFaultRequest> {
+        let injected = request.injected()?;
+        let Some(location) = request.location else {
+            if injected.is_none() {
+                self.by_location.clear();
             }
-            self.everywhere = weather;
+            self.general = injected;
             return Ok(());
         };
-        self.places.retain(|(place, _)| *place != location);
-        if self.places.len() >= MOST_LOCATIONS {
+        self.by_location.retain(|(of, _)| *of != location);
+        if self.by_location.len() >= MAX_LOCATIONS {
             return Err(InvalidFaultRequest::TooManyLocations);
         }
-        self.places.extend(weather.map(|weather| (location, weather)));
+        self.by_location.extend(injected.map(|injected| (location, injected)));
         Ok(())
     }
 
     /// The next of a sequence of numbers from 0 to 1 that the seed determines (SplitMix64).
-    fn roll(&mut self) -> f64 {
+    fn random_share(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -105,8 +105,8 @@ impl InjectedFaults {
 }
 
 impl FaultRequest {
-    /// `None` is fine weather.
-    fn weather(&self) -> Result<Option<InjectedFault>, InvalidFaultRequest> {
+    /// `None`: no fault and no latency.
+    fn injected(&self) -> Result<Option<InjectedFault>, InvalidFaultRequest> {
         let share = self.share.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&share) {
             return Err(InvalidFaultRequest::Share);
@@ -116,8 +116,8 @@ impl FaultRequest {
             Some(text) => read_delay(text).ok_or(InvalidFaultRequest::Latency)?,
         };
         let fault = self.fault()?;
-        let operations = self.operations.clone().unwrap_or_default();
-        Ok((fault.is_some() || !latency.is_zero()).then_some(InjectedFault { fault, share, latency, operations }))
+        let id_prefix = self.operations.clone().unwrap_or_default();
+        Ok((fault.is_some() || !latency.is_zero()).then_some(InjectedFault { fault, share, latency, id_prefix }))
     }
 
     fn fault(&self) -> Result<Option<Fault>, InvalidFaultRequest> {
@@ -128,13 +128,13 @@ impl FaultRequest {
             (None, false, false) => Ok(None),
             (None, true, false) => Ok(Some(Fault::Hang)),
             (None, false, true) => Ok(Some(Fault::Cut)),
-            (Some(status), false, false) if (400..=599).contains(&status) => Ok(Some(self.bad_status(status))),
+            (Some(status), false, false) if (400..=599).contains(&status) => Ok(Some(self.fault_of_status(status))),
             (Some(_), false, false) => Err(InvalidFaultRequest::Status),
             _ => Err(InvalidFaultRequest::Ambiguous),
         }
     }
 
-    fn bad_status(&self, status: u16) -> Fault {
+    fn fault_of_status(&self, status: u16) -> Fault {
         match (self.retry_after, Code::from_http_status(status)) {
             (Some(seconds), _) => Fault::RetryAfter { status, seconds },
             (None, Some(code)) if !self.html => Fault::Code(code),
@@ -147,52 +147,52 @@ impl FaultRequest {
 mod tests {
     use super::*;
 
-    fn injected(forecasts: &[&str]) -> InjectedFaults {
+    fn injected(requests: &[&str]) -> InjectedFaults {
         let mut injected = InjectedFaults::new(7);
-        for forecast in forecasts {
-            injected.set(serde_json::from_str(forecast).expect("a forecast")).expect("possible");
+        for request in requests {
+            injected.set(serde_json::from_str(request).expect("a request")).expect("valid");
         }
         injected
     }
 
-    fn refusal(forecast: &str) -> Option<InvalidFaultRequest> {
-        InjectedFaults::new(7).set(serde_json::from_str(forecast).expect("a forecast")).err()
+    fn refusal(request: &str) -> Option<InvalidFaultRequest> {
+        InjectedFaults::new(7).set(serde_json::from_str(request).expect("a request")).err()
     }
 
     #[test]
-    fn a_location_s_own_weather_comes_before_the_general_one() {
+    fn a_location_s_own_faults_come_before_the_general_ones() {
         let mut injected = injected(&[r#"{"status":503}"#, r#"{"status":404,"html":true,"location":"us-east1"}"#]);
-        assert_eq!(injected.meet(None, "o").0, Some(Fault::Code(Code::Unavailable)));
-        assert_eq!(injected.meet(Some("global"), "o").0, Some(Fault::Code(Code::Unavailable)));
-        assert_eq!(injected.meet(Some("us-east1"), "o").0, Some(Fault::Html(404)));
-        injected.set(serde_json::from_str(r#"{"location":"us-east1"}"#).expect("a forecast")).expect("possible");
-        assert_eq!(injected.meet(Some("us-east1"), "o").0, Some(Fault::Code(Code::Unavailable)));
+        assert_eq!(injected.inject(None, "o").0, Some(Fault::Code(Code::Unavailable)));
+        assert_eq!(injected.inject(Some("global"), "o").0, Some(Fault::Code(Code::Unavailable)));
+        assert_eq!(injected.inject(Some("us-east1"), "o").0, Some(Fault::Html(404)));
+        injected.set(serde_json::from_str(r#"{"location":"us-east1"}"#).expect("a request")).expect("valid");
+        assert_eq!(injected.inject(Some("us-east1"), "o").0, Some(Fault::Code(Code::Unavailable)));
     }
 
     #[test]
-    fn the_weather_can_be_that_of_some_operations_only() {
+    fn faults_can_be_those_of_some_operations_only() {
         let mut injected = injected(&[r#"{"hang":true,"operations":"never-"}"#]);
-        assert_eq!(injected.meet(None, "never-1").0, Some(Fault::Hang));
-        assert_eq!(injected.meet(None, "cancels-1").0, None);
+        assert_eq!(injected.inject(None, "never-1").0, Some(Fault::Hang));
+        assert_eq!(injected.inject(None, "cancels-1").0, None);
     }
 
     #[test]
-    fn an_empty_forecast_clears_all_weather() {
+    fn an_empty_request_clears_all_faults() {
         let mut injected = injected(&[r#"{"hang":true,"location":"us-east1"}"#, r#"{"cut":true,"latency":"5ms"}"#]);
-        assert_eq!(injected.meet(None, "o"), (Some(Fault::Cut), Duration::from_millis(5)));
-        injected.set(FaultRequest::default()).expect("possible");
-        assert_eq!(injected.meet(Some("us-east1"), "o"), (None, Duration::ZERO));
+        assert_eq!(injected.inject(None, "o"), (Some(Fault::Cut), Duration::from_millis(5)));
+        injected.set(FaultRequest::default()).expect("valid");
+        assert_eq!(injected.inject(Some("us-east1"), "o"), (None, Duration::ZERO));
     }
 
     #[test]
-    fn a_share_of_the_calls_meets_the_fault_and_the_seed_says_which() {
-        let met = || {
+    fn a_share_of_the_calls_gets_the_fault_and_the_seed_says_which() {
+        let hits = || {
             let mut injected = injected(&[r#"{"status":502,"share":0.25}"#]);
-            (0..1000).map(|_| injected.meet(None, "o").0.is_some()).collect::<Vec<bool>>()
+            (0..1000).map(|_| injected.inject(None, "o").0.is_some()).collect::<Vec<bool>>()
         };
-        let count = met().into_iter().filter(|met| *met).count();
+        let count = hits().into_iter().filter(|hit| *hit).count();
         assert!((200..300).contains(&count), "{count}");
-        assert_eq!(met(), met());
+        assert_eq!(hits(), hits());
     }
 
     #[test]
