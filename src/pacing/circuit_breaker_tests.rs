@@ -176,7 +176,7 @@ fn a_retry_is_no_probe_while_others_wait_and_stands_behind_them() {
     assert!(matches!(breaker.decide(true, now + SECOND), BreakerDecision::Wait(_)));
     assert_eq!(breaker.decide(false, now + SECOND), BreakerDecision::Probe);
     let mut breaker = opened(now);
-    assert_eq!(breaker.decide(true, now + SECOND), BreakerDecision::Probe, "nobody else waits");
+    assert_eq!(breaker.decide(true, now + SECOND), BreakerDecision::Probe, "no other waits");
 }
 
 #[test]

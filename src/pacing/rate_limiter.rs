@@ -17,7 +17,7 @@ pub struct RatePolicy {
 /// give it back within half a minute (additive increase, multiplicative decrease).
 ///
 /// In any time *t* at most `burst + per_second × t` calls go, not counting those that could not wait.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct RateLimiter {
     policy: RatePolicy,
     /// Tokens a second at present.
