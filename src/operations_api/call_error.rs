@@ -60,7 +60,7 @@ fn remedy(cause: &str, setting: &str) -> String {
     }
 }
 
-/// What to do about a connection that broke. In TLS 1.3 a client is told only afterwards that its certificate was missed.
+/// What to do about a connection that broke. In TLS 1.3 a server says only after the handshake that it misses a certificate.
 fn missing_certificate(cause: &str) -> &'static str {
     if cause.contains("CertificateRequired") {
         "; it wants a client certificate: set api.client_certificate_file and api.client_key_file"

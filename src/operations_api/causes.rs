@@ -3,18 +3,18 @@ use std::error::Error;
 /// What went wrong, from what was attempted to what the system said: the texts of an error and of its causes, each made
 /// fit for people by `shown`. `None` if they say nothing.
 pub(super) fn causes(error: &(dyn Error + 'static), shown: impl Fn(String) -> String) -> Option<String> {
-    let mut told = String::new();
+    let mut joined = String::new();
     for cause in chain(error) {
         let text = shown(cause.to_string());
         // Some libraries repeat their cause in their own text.
-        if !told.contains(&text) {
-            if !told.is_empty() {
-                told.push_str(": ");
+        if !joined.contains(&text) {
+            if !joined.is_empty() {
+                joined.push_str(": ");
             }
-            told.push_str(&text);
+            joined.push_str(&text);
         }
     }
-    (!told.is_empty()).then_some(told)
+    (!joined.is_empty()).then_some(joined)
 }
 
 /// An error and its causes, the deepest last.

@@ -54,7 +54,7 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDate
     // 400, 409 and 500 each stand for several codes: the envelope's word goes first.
     let (code, kind) = match named {
         Some(code) => (Some(code), kind(code)),
-        None => bare(status, envelope.is_some()),
+        None => by_status(status, envelope.is_some()),
     };
     let rate_limited = envelope.as_ref().is_some_and(|envelope| envelope.rate_limited);
     let kind = if kind == FailureKind::PermissionDenied && rate_limited { FailureKind::RateLimited } else { kind };
@@ -62,9 +62,9 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDate
     let kind = if kind == FailureKind::Rejected && another_host { FailureKind::BadEndpoint } else { kind };
     let message = match &envelope {
         Some(envelope) if kind == FailureKind::BadEndpoint && another_host => {
-            format!("{WRONG_LOCATION}: {}", told(status, envelope))
+            format!("{WRONG_LOCATION}: {}", enveloped_message(status, envelope))
         }
-        Some(envelope) => told(status, envelope),
+        Some(envelope) => enveloped_message(status, envelope),
         None => bare_message(status, kind, headers, body),
     };
     Failure {
@@ -99,7 +99,7 @@ const fn kind(code: Code) -> FailureKind {
 }
 
 /// What an HTTP status means by itself: the answer has no envelope, or one without a known status name.
-fn bare(status: StatusCode, enveloped: bool) -> (Option<Code>, FailureKind) {
+fn by_status(status: StatusCode, enveloped: bool) -> (Option<Code>, FailureKind) {
     match (Code::from_http_status(status.as_u16()), status.as_u16()) {
         // A front end that does not know the URL answers with a page; only the service itself writes envelopes.
         (Some(code @ Code::NotFound), _) if !enveloped => (Some(code), FailureKind::BadEndpoint),
@@ -116,7 +116,7 @@ fn bare(status: StatusCode, enveloped: bool) -> (Option<Code>, FailureKind) {
 }
 
 /// `the API answered 403 PERMISSION_DENIED (SERVICE_DISABLED): the service's words`.
-fn told(status: StatusCode, envelope: &ErrorEnvelope) -> String {
+fn enveloped_message(status: StatusCode, envelope: &ErrorEnvelope) -> String {
     let mut message = format!("the API answered {}", status.as_u16());
     if let Some(name) = &envelope.status {
         let _ = write!(message, " {}", printable(name, 64));

@@ -133,7 +133,7 @@ impl Client {
         let response = self.send_again(call, &target, authorization.as_ref(), deadline).await?;
         let mut reply = self.read(call, &target, response, deadline).await?;
         if let (Reply::Failure(failure), Some(sent)) = (&mut reply, &authorization) {
-            // A service may repeat what it was sent; its words go into events and logs.
+            // A service may repeat what it was sent; its message goes into events and logs.
             sent.hide_in(&mut failure.error.message);
             if failure.kind == FailureKind::Unauthenticated {
                 self.credentials.renew(sent);
@@ -247,8 +247,8 @@ impl Client {
 
 /// Why a call failed. The error's own text is left out: it is only the URL and "error sending request".
 fn cause_of(error: &reqwest::Error) -> String {
-    let told = error.source().and_then(|cause| causes(cause, std::convert::identity));
-    told.unwrap_or_else(|| "the HTTP library gave no reason".to_owned())
+    let causes = error.source().and_then(|cause| causes(cause, std::convert::identity));
+    causes.unwrap_or_else(|| "the HTTP library gave no reason".to_owned())
 }
 
 /// For the dates of `Retry-After`.

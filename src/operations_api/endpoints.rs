@@ -71,7 +71,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// What people are told of where a call went: `https://host`.
+    /// The host of the call, for people: `https://host`.
     pub(super) fn host(&self) -> String {
         self.url.origin().ascii_serialization()
     }

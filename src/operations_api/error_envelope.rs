@@ -9,7 +9,7 @@ use super::retry_delay::proto_duration;
 pub(super) struct ErrorEnvelope {
     /// The name of a google.rpc code, if it has one.
     pub status: Option<String>,
-    /// The service's words.
+    /// The service's message.
     pub message: String,
     /// `ErrorInfo.reason`, such as `SERVICE_DISABLED`.
     pub reason: Option<String>,

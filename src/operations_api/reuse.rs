@@ -38,7 +38,7 @@ impl<S: Service<R>, R> Service<R> for NoteConnecting<S> {
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        // Outside of a call there is nobody to tell.
+        // Outside of a call nothing asks for it.
         let _ = CONNECTING.try_with(|connecting| connecting.set(true));
         self.0.call(request)
     }

@@ -7,7 +7,7 @@ use google_cloud_auth::credentials::{Credentials, external_account, impersonated
 use serde_json::Value;
 use url::Url;
 
-use super::google::CredentialsError;
+use super::error::CredentialsError;
 use super::redact::Redactor;
 use crate::settings;
 
@@ -124,14 +124,14 @@ impl AdcConfig {
         let redactor = Redactor::of(&json);
         let (who, advice) = describe(&json, path);
         let credentials = self.of_json(json).map_err(|problem| match problem {
-            OfJson::Build(error) => redactor.causes(&error),
-            OfJson::Type(problem) => redactor.redact(&problem),
+            UnusableJson::Build(error) => redactor.causes(&error),
+            UnusableJson::Type(problem) => redactor.redact(&problem),
         })?;
         Ok(BuiltCredentials { credentials, who, advice, redactor })
     }
 
     /// The library offers this choice only together with its own search for the file.
-    fn of_json(&self, json: Value) -> Result<Credentials, OfJson> {
+    fn of_json(&self, json: Value) -> Result<Credentials, UnusableJson> {
         /// Scopes, quota project, and build: the builders have this in common, but no trait.
         macro_rules! build {
             ($builder:expr, $project:expr) => {{
@@ -155,7 +155,7 @@ impl AdcConfig {
                 build!(impersonated::Builder::new(json).with_scopes(scopes), project)
             }
             Some("external_account") => build!(external_account::Builder::new(json).with_scopes(scopes), project),
-            other => Err(OfJson::Type(format!(
+            other => Err(UnusableJson::Type(format!(
                 "its \"type\" is {}, and must be service_account, authorized_user, impersonated_service_account or external_account",
                 other.map_or_else(|| "missing".to_owned(), |other| format!("{other:?}"))
             ))),
@@ -169,12 +169,13 @@ impl AdcConfig {
     }
 }
 
-enum OfJson {
+/// Why the library has no credentials for a file.
+enum UnusableJson {
     Build(BuildError),
     Type(String),
 }
 
-impl From<BuildError> for OfJson {
+impl From<BuildError> for UnusableJson {
     fn from(error: BuildError) -> Self {
         Self::Build(error)
     }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::google::CredentialsError;
+use crate::settings::shown_file;
 
 /// Why there is no token. Never holds any secret text.
 #[derive(Debug, thiserror::Error)]
@@ -23,13 +23,35 @@ pub(in super::super) enum AuthError {
         problem: &'static str,
     },
     /// Google's credentials give no token.
-    #[error("{trouble}")]
+    #[error("{error}")]
     Google {
         /// Why.
-        trouble: CredentialsError,
+        error: CredentialsError,
         /// Nothing is tried before this has passed.
         wait: Duration,
     },
+}
+
+/// Why Google's credentials give no token. Never holds any secret text.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(in super::super) enum CredentialsError {
+    /// The credentials file cannot be read.
+    #[error("read the credentials in {}: {error}; make the file readable for this user, or correct {named_by}", shown_file(.path))]
+    Unreadable { path: PathBuf, named_by: &'static str, error: String },
+    /// It holds no credentials.
+    #[error("use the credentials in {}: {problem}; correct the file, or {named_by}", shown_file(.path))]
+    Unusable { path: PathBuf, named_by: &'static str, problem: String },
+    /// The library or the system refuses.
+    #[error("set up Google's credentials: {problem}")]
+    Build { problem: String },
+    /// The issuer of tokens gives none.
+    #[error("get a token for {who}: {problem}; {advice}")]
+    NoToken { who: String, problem: String, advice: &'static str },
+    /// The API does not take what was issued just now.
+    #[error(
+        "get a token that the API takes for {who}: it refused one that was fetched just now; check this machine's clock, api.credentials.scopes, and that the account is enabled"
+    )]
+    Refused { who: String },
 }
 
 impl AuthError {

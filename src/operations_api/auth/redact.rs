@@ -51,10 +51,10 @@ impl Redactor {
         }
     }
 
-    /// What went wrong, from what was attempted to what the system said, in words for people.
+    /// The causes of an error, for people, without secrets and noise.
     pub(super) fn causes(&self, error: &(dyn Error + 'static)) -> String {
         match causes(error, |text| self.redact(&text)) {
-            Some(told) => printable(&told, MAX_CAUSE_BYTES),
+            Some(causes) => printable(&causes, MAX_CAUSE_BYTES),
             None => "the library gave no reason".to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use reqwest::header::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 
-use super::AuthError;
+use super::error::AuthError;
 
 /// The file is checked again when the last check is this long ago.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,19 +20,19 @@ const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 /// A bearer token in a file: read at first use, again when the file has changed, and after a refusal.
 pub(in super::super) struct TokenFile {
     path: Arc<Path>,
-    known: Mutex<TokenCache>,
+    cache: Mutex<TokenCache>,
     /// Held while the file is read, so that calls that need it at the same time read it once.
-    turn: tokio::sync::Mutex<()>,
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct TokenCache {
     token: Option<Token>,
-    looked: Option<Instant>,
-    /// The service refused the token since the last look.
+    checked_at: Option<Instant>,
+    /// The service refused the token since the last check.
     refused: bool,
-    /// The last look failed, and somebody has been told.
-    troubled: bool,
+    /// The last check failed, and a warning has been logged.
+    warned: bool,
 }
 
 #[derive(Clone)]
@@ -53,7 +53,7 @@ struct Stamp {
 
 impl TokenFile {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.into(), known: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { path: path.into(), cache: Mutex::default(), reading: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -65,78 +65,83 @@ impl TokenFile {
     /// # Errors
     /// No token could be read and none is known.
     pub(super) async fn authorization(&self) -> Result<HeaderValue, AuthError> {
-        if let Some(header) = self.known().fresh(Instant::now()) {
+        if let Some(header) = self.cache().fresh(Instant::now()) {
             return Ok(header);
         }
-        let _turn = self.turn.lock().await;
+        let _reading = self.reading.lock().await;
         let (token, refused) = {
-            let known = self.known();
-            // Somebody else may have looked while this call waited for its turn.
-            if let Some(header) = known.fresh(Instant::now()) {
+            let cache = self.cache();
+            // Another call may have checked the file while this one waited.
+            if let Some(header) = cache.fresh(Instant::now()) {
                 return Ok(header);
             }
             // A refused token is read again, whatever its file looks like.
-            (known.token.clone().filter(|_| !known.refused), known.refused)
+            (cache.token.clone().filter(|_| !cache.refused), cache.refused)
         };
         let path = Arc::clone(&self.path);
-        let look = tokio::task::spawn_blocking(move || look(&path, token)).await;
-        // A panic's own words are not passed on: they may quote the token.
+        let checked = tokio::task::spawn_blocking(move || check(&path, token)).await;
+        // A panic's own message is not passed on: it may quote the token.
         let panicked = || std::io::Error::other("reading it panicked, see the log");
-        let look = look.unwrap_or_else(|_| Err(unreadable(&self.path, panicked())));
-        self.known().learn(look, refused, Instant::now())
+        let checked = checked.unwrap_or_else(|_| Err(unreadable(&self.path, panicked())));
+        self.cache().update(checked, refused, Instant::now())
     }
 
     /// The service refused `refused`: the next call reads the file anew, unless that has happened since.
     pub(super) fn renew(&self, refused: &HeaderValue) {
-        let mut known = self.known();
+        let mut cache = self.cache();
         // A call that was under way with an older token says nothing about the present one.
-        if known.token.as_ref().is_some_and(|token| token.header == *refused) {
-            known.refused = true;
-            known.looked = None;
+        if cache.token.as_ref().is_some_and(|token| token.header == *refused) {
+            cache.refused = true;
+            cache.checked_at = None;
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, TokenCache> {
+    fn cache(&self) -> MutexGuard<'_, TokenCache> {
         // Nothing panics while it is held; if something did, the token in it is still the token.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TokenCache {
-    /// The token, if the file has been looked at lately.
+    /// The token, if the file has been checked lately.
     fn fresh(&self, now: Instant) -> Option<HeaderValue> {
-        let looked = self.looked?;
-        let token = self.token.as_ref().filter(|_| now.duration_since(looked) < CHECK_INTERVAL)?;
+        let checked_at = self.checked_at?;
+        let token = self.token.as_ref().filter(|_| now.duration_since(checked_at) < CHECK_INTERVAL)?;
         Some(token.header.clone())
     }
 
-    /// Takes in a look at the file; `refused` is what was known when it began.
-    fn learn(&mut self, look: Result<Token, AuthError>, refused: bool, now: Instant) -> Result<HeaderValue, AuthError> {
+    /// Takes in a check of the file; `refused` is what was known when it began.
+    fn update(
+        &mut self,
+        checked: Result<Token, AuthError>,
+        refused: bool,
+        now: Instant,
+    ) -> Result<HeaderValue, AuthError> {
         if self.refused && !refused {
-            // The refusal arrived during the look, which may have found what was refused: the next call looks anew.
-            return look.map(|token| token.header);
+            // The refusal arrived during the check, which may have found what was refused: the next call checks anew.
+            return checked.map(|token| token.header);
         }
-        match look {
+        match checked {
             Ok(token) => {
                 let header = token.header.clone();
-                *self = Self { token: Some(token), looked: Some(now), refused: false, troubled: false };
+                *self = Self { token: Some(token), checked_at: Some(now), refused: false, warned: false };
                 Ok(header)
             }
-            Err(error) => self.keep_on(error, now),
+            Err(error) => self.keep_known_token(error, now),
         }
     }
 
     /// A file that is being replaced may be missing or empty for a moment: a token that the service has not refused
     /// stays in use.
-    fn keep_on(&mut self, error: AuthError, now: Instant) -> Result<HeaderValue, AuthError> {
+    fn keep_known_token(&mut self, error: AuthError, now: Instant) -> Result<HeaderValue, AuthError> {
         let Some(token) = self.token.as_ref().filter(|_| !self.refused) else {
             return Err(error);
         };
-        if !self.troubled {
+        if !self.warned {
             tracing::warn!("failed to {error}; the token read before stays in use until the API refuses it");
         }
-        self.troubled = true;
-        self.looked = Some(now);
+        self.warned = true;
+        self.checked_at = Some(now);
         Ok(token.header.clone())
     }
 }
@@ -146,7 +151,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> AuthError {
 }
 
 /// The file's token; `known`, if the file has not changed since.
-fn look(path: &Path, known: Option<Token>) -> Result<Token, AuthError> {
+fn check(path: &Path, known: Option<Token>) -> Result<Token, AuthError> {
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let stamp = file.metadata().map(|metadata| Stamp::of(&metadata)).map_err(|error| unreadable(path, error))?;
     if let Some(token) = known.filter(|token| token.stamp == stamp) {
@@ -291,10 +296,10 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_that_arrives_during_a_look_is_not_forgotten() {
         let (_folder, path, _) = token_file("one");
-        let one = look(&path, None).expect("readable");
-        let mut known = TokenCache { token: Some(one.clone()), refused: true, ..TokenCache::default() };
-        let header = known.learn(Ok(one), false, Instant::now()).expect("found");
+        let one = check(&path, None).expect("readable");
+        let mut cache = TokenCache { token: Some(one.clone()), refused: true, ..TokenCache::default() };
+        let header = cache.update(Ok(one), false, Instant::now()).expect("found");
         assert_eq!(header, "Bearer one");
-        assert!(known.refused && known.fresh(Instant::now()).is_none());
+        assert!(cache.refused && cache.fresh(Instant::now()).is_none());
     }
 }
