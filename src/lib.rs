@@ -24,7 +24,8 @@
 //! # The layers
 //!
 //! Imports go downwards only; modules of one row never import each other, but for `cancellation`, which takes its
-//! intervals from `pacing` and the names of codes from `google_rpc`. `tests/layers.rs` checks it.
+//! intervals from `pacing` and the names of codes from `google_rpc`, and `settings`, which read the log format of
+//! `telemetry`. `tests/layers` checks it.
 //!
 //! | layer | modules | what |
 //! |---|---|---|

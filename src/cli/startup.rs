@@ -1,6 +1,6 @@
 use tokio::runtime::{Builder, Runtime};
 
-use crate::settings::{Log, LogFormat};
+use crate::settings::Log;
 use crate::telemetry;
 
 /// The runtime of a command: with one thread, tasks run on the thread that waits for them, which is the cheapest.
@@ -14,12 +14,7 @@ pub(super) fn runtime(threads: usize) -> std::io::Result<Runtime> {
 
 /// Logs from here on, as the settings say; first, what is amiss with the settings.
 pub(super) fn start_logging(log: &Log, warnings: &[String]) {
-    let layout = match log.format {
-        LogFormat::Auto => telemetry::LogFormat::Auto,
-        LogFormat::Pretty => telemetry::LogFormat::Pretty,
-        LogFormat::Json => telemetry::LogFormat::Json,
-    };
-    telemetry::init(layout, &log.filter);
+    telemetry::init(log.format, &log.filter);
     for warning in warnings {
         tracing::warn!("{warning}");
     }

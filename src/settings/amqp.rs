@@ -2,9 +2,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
+use super::checks::{hours, intervals, millis, require, within};
+use super::error::{SettingsError, invalid};
 use super::uris::{GivenUris, UriSource};
 use super::values::{HumanDuration, HumanDurations};
 use crate::pacing::{Backoff, InvalidBackoff};
+
+/// More would be thousands of queues.
+const MAX_WAIT_LEVELS: usize = 32;
 
 /// `[amqp]`: the broker and how it is used.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +49,18 @@ impl Amqp {
     pub fn reconnect(&self) -> Result<Backoff, InvalidBackoff> {
         Backoff::new(*self.reconnect_initial, 2.0, *self.reconnect_max, 0.5)
     }
+
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        within("amqp.prefetch", self.prefetch, 1..=u16::MAX)?;
+        within("amqp.heartbeat", self.heartbeat, millis(1000)..=hours(1))?;
+        within("amqp.connect_timeout", self.connect_timeout, millis(1)..=hours(1))?;
+        within("amqp.confirm_timeout", self.confirm_timeout, millis(1)..=hours(1))?;
+        let lengths = [("amqp.reconnect_initial", self.reconnect_initial), ("amqp.reconnect_max", self.reconnect_max)];
+        // Their shape is no setting.
+        intervals(self.reconnect(), lengths, [("amqp.reconnect_initial", 2.0), ("amqp.reconnect_max", 0.25)])?;
+        self.topology.check()
+    }
 }
 
 /// What is set to nothing, as container platforms do, is not set.
@@ -69,6 +86,25 @@ pub struct Topology {
     /// Names of the user's own.
     #[serde(default)]
     pub external: ExternalNames,
+}
+
+impl Topology {
+    fn check(&self) -> Result<(), SettingsError> {
+        require(
+            !self.prefix.is_empty() && self.prefix.len() <= 200 && !self.prefix.starts_with("amq."),
+            "amqp.topology.prefix",
+            "it must have 1 to 200 bytes and not begin with \"amq.\", which the broker keeps for itself",
+        )?;
+        within("amqp.topology.delivery_limit", self.delivery_limit, 1..=i32::MAX.unsigned_abs())?;
+        let levels = &self.wait_levels.0;
+        require(!levels.is_empty(), "amqp.topology.wait_levels", "at least one wait level is needed, such as \"1s\"")?;
+        if levels.len() > MAX_WAIT_LEVELS {
+            let problem =
+                format!("there are {}, and at most {MAX_WAIT_LEVELS} are possible: each is a queue", levels.len());
+            return Err(invalid("amqp.topology.wait_levels", problem));
+        }
+        levels.iter().try_for_each(|level| within("amqp.topology.wait_levels", *level, millis(100)..=hours(24)))
+    }
 }
 
 /// `[amqp.topology.external]`: queues and exchanges that exist already: verified, never declared or bound.

@@ -1,10 +1,7 @@
 use std::fmt;
-use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
-
-use super::amqp_uri_parser::{UriProblem, parse};
 
 /// An AMQP URI: where one node is, and who logs in. Prints as `amqp://user@host:5672/vhost`, without the password.
 ///
@@ -123,14 +120,6 @@ impl AmqpUri {
     }
 }
 
-impl FromStr for AmqpUri {
-    type Err = UriProblem;
-
-    fn from_str(text: &str) -> Result<Self, UriProblem> {
-        parse(text)
-    }
-}
-
 impl PartialEq for AmqpUri {
     fn eq(&self, other: &Self) -> bool {
         self.with_password().expose_secret() == other.with_password().expose_secret()
@@ -158,23 +147,3 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
-
-/// Whether a text may hold a login, whatever it was given for: then no error and no list shows it.
-pub(super) fn may_hold_login(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let begins_like_a_uri = lower.contains("amqp:") || lower.contains("amqps:");
-    begins_like_a_uri || text.rfind('@').is_some_and(|at| text[..at].contains(':'))
-}
-
-/// A text of others, for an error or a list; hidden where it may hold a login.
-pub(super) fn unless_secret(text: String) -> String {
-    if may_hold_login(&text) { HIDDEN.to_owned() } else { text }
-}
-
-/// A value in quotes, for an error or a list; hidden where it may hold a login.
-pub(super) fn quoted(text: &str) -> String {
-    if may_hold_login(text) { HIDDEN.to_owned() } else { format!("{text:?}") }
-}
-
-/// Stands for what may hold a password.
-pub(super) const HIDDEN: &str = "(hidden: it may hold a password)";

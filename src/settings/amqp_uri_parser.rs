@@ -58,9 +58,17 @@ pub enum UriProblem {
 /// What AMQP allows a vhost's name, and DNS a host's, in bytes.
 const LONGEST: usize = 255;
 
+impl FromStr for AmqpUri {
+    type Err = UriProblem;
+
+    fn from_str(text: &str) -> Result<Self, UriProblem> {
+        parse(text)
+    }
+}
+
 /// Reads the whole of a text. Stricter than RFC 3986 and the WHATWG's rules, which know no password that was not encoded:
 /// whatever they would cut off, move or repair is refused.
-pub(super) fn parse(text: &str) -> Result<AmqpUri, UriProblem> {
+fn parse(text: &str) -> Result<AmqpUri, UriProblem> {
     if text.is_empty() {
         return Err(UriProblem::Empty);
     }

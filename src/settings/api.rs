@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
+use super::checks::{hours, millis, require, within};
+use super::endpoint::Endpoint;
+use super::error::{SettingsError, invalid};
+use super::file_name::{NO_FILE_NAME, is_content};
 use super::values::{HumanDuration, choice, one_or_many};
 use crate::message::NamePatterns;
 
@@ -52,6 +56,85 @@ pub struct Api {
     pub credentials: Credentials,
 }
 
+impl Api {
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        self.check_file_names()?;
+        self.check_service()?;
+        self.check_client_certificate()?;
+        self.check_endpoints()?;
+        within("api.call_timeout", self.call_timeout, millis(1)..=hours(24))?;
+        within("api.connect_timeout", self.connect_timeout, millis(1)..=hours(24))?;
+        within("api.response_limit", self.response_limit, ByteSize::kib(1)..=ByteSize::gib(1))?;
+        self.credentials.check()
+    }
+
+    fn check_file_names(&self) -> Result<(), SettingsError> {
+        let named = [
+            ("api.client_certificate_file", &self.client_certificate_file),
+            ("api.client_key_file", &self.client_key_file),
+            ("api.ca_file", &self.ca_file),
+            ("api.credentials.token_file", &self.credentials.token_file),
+            ("api.credentials.file", &self.credentials.file),
+        ];
+        let is_name = |path: &Option<PathBuf>| !path.as_deref().is_some_and(is_content);
+        named.into_iter().try_for_each(|(setting, path)| require(is_name(path), setting, NO_FILE_NAME))
+    }
+
+    fn check_service(&self) -> Result<(), SettingsError> {
+        let label = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        let region = |text: &String| text == "*" || label(text);
+        require(label(&self.service), "api.service", "it must be a host name's label, such as \"dialogflow\"")?;
+        require(
+            !self.version.is_empty() && self.version.bytes().all(|b| b.is_ascii_alphanumeric()),
+            "api.version",
+            "it must be one path segment such as \"v2beta1\"",
+        )?;
+        require(
+            self.rep_locations.iter().all(region),
+            "api.rep_locations",
+            "it must be a list of locations such as \"us\", or [\"*\"] for every region",
+        )
+    }
+
+    fn check_client_certificate(&self) -> Result<(), SettingsError> {
+        require(
+            self.client_certificate_file.is_some() || self.client_key_file.is_none(),
+            "api.client_certificate_file",
+            "it must name the certificate that belongs to the key of api.client_key_file",
+        )?;
+        require(
+            self.client_key_file.is_some() || self.client_certificate_file.is_none(),
+            "api.client_key_file",
+            "it must name the private key that belongs to api.client_certificate_file",
+        )?;
+        require(
+            !self.mtls || self.client_certificate_file.is_some(),
+            "api.mtls",
+            "Google's mTLS hosts want a client certificate: set api.client_certificate_file and api.client_key_file",
+        )
+    }
+
+    fn check_endpoints(&self) -> Result<(), SettingsError> {
+        let with_token = self.credentials.kind != CredentialsKind::None;
+        if let Some(endpoint) = &self.endpoint {
+            check_endpoint("api.endpoint", &endpoint.replace("{location}", "location"), with_token)?;
+        }
+        for endpoint in self.endpoints.values() {
+            check_endpoint("api.endpoints", endpoint, with_token)?;
+        }
+        Ok(())
+    }
+}
+
+/// A token is sent over https or to a loopback address only.
+fn check_endpoint(setting: &'static str, endpoint: &str, with_token: bool) -> Result<(), SettingsError> {
+    let parsed = if with_token { Endpoint::parse_for_tokens(endpoint) } else { Endpoint::parse(endpoint) };
+    parsed.map(drop).map_err(|error| invalid(setting, error.to_string()))
+}
+
 /// What a cancel carries. Services differ, and refuse what they do not expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum CancelBody {
@@ -86,6 +169,27 @@ pub struct Credentials {
     /// For `auto` and `google`: the project that quota and billing go to, where it is not the account's own.
     #[serde(default)]
     pub quota_project: Option<String>,
+}
+
+impl Credentials {
+    fn check(&self) -> Result<(), SettingsError> {
+        require(
+            self.kind != CredentialsKind::TokenFile || self.token_file.is_some(),
+            "api.credentials.token_file",
+            "it must name the file that holds the token, since api.credentials.kind is \"token_file\"",
+        )?;
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        require(
+            !self.scopes.is_empty() && self.scopes.iter().all(|scope| plain(scope)),
+            "api.credentials.scopes",
+            "at least one is needed, without spaces, such as \"https://www.googleapis.com/auth/cloud-platform\"",
+        )?;
+        require(
+            self.quota_project.as_deref().is_none_or(plain),
+            "api.credentials.quota_project",
+            "it must be a project's id or number",
+        )
+    }
 }
 
 /// The sources of credentials.

@@ -1,7 +1,8 @@
 use config::{Config, Value, ValueKind};
 
-use super::amqp_uri::{AmqpUri, HIDDEN, unless_secret};
+use super::amqp_uri::AmqpUri;
 use super::error::is_secret;
+use super::redact::{HIDDEN, unless_secret};
 
 /// One setting as `check` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use super::amqp_uri::quoted;
+use super::redact::quoted;
 
 /// The form of an endpoint, for people.
 pub const ENDPOINT_FORM: &str = "it must be of the form https://host or https://host:port, without a path";

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use config::ConfigError;
 
-use super::amqp_uri::{HIDDEN, may_hold_login};
+use super::redact::{HIDDEN, may_hold_login};
 
 /// Why there are no settings. Never quotes a line of a settings file, nor a value that may hold a password.
 #[derive(Debug, thiserror::Error)]

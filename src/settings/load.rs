@@ -3,14 +3,13 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
 
-use super::amqp_uri::quoted;
 use super::effective::{Effective, each, list};
 use super::environment::{ENV_PREFIX, ours, strays};
 use super::error::{SettingsError, invalid};
+use super::redact::quoted;
+use super::sections::Settings;
 use super::toml_file;
 use super::uris::{GivenUris, UriSource, UrisProblem};
-use super::validate;
-use super::worker::Settings;
 
 /// The built-in defaults: every setting, with its meaning.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -80,7 +79,7 @@ pub(super) fn load_from(
     }
     settings.amqp.topology.wait_levels.0.sort();
     settings.amqp.topology.wait_levels.0.dedup();
-    validate::check(&settings)?;
+    settings.check()?;
     Ok(Loaded { settings, effective, warnings })
 }
 

@@ -1,8 +1,9 @@
 use serde::Deserialize;
 
+use super::checks::{intervals, millis, within};
+use super::error::{SettingsError, invalid};
 use super::values::HumanDuration;
-use super::worker::Settings;
-use crate::pacing::{AdmissionPolicy, Backoff, BreakerPolicy, InvalidBackoff, RatePolicy};
+use crate::pacing::{Backoff, InvalidBackoff, RatePolicy};
 
 /// `[retry]`: after transient failures.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +36,13 @@ pub struct Polling {
 }
 
 impl Retry {
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        let lengths = [("retry.initial", self.initial), ("retry.max", self.max)];
+        let shape = [("retry.multiplier", self.multiplier), ("retry.jitter", self.jitter)];
+        intervals(self.intervals(), lengths, shape)
+    }
+
     /// The intervals these settings describe.
     ///
     /// # Errors
@@ -45,6 +53,13 @@ impl Retry {
 }
 
 impl Polling {
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        let lengths = [("polling.initial", self.initial), ("polling.max", self.max)];
+        let shape = [("polling.multiplier", self.multiplier), ("polling.jitter", self.jitter)];
+        intervals(self.intervals(), lengths, shape)
+    }
+
     /// The intervals these settings describe.
     ///
     /// # Errors
@@ -85,25 +100,34 @@ pub struct Breaker {
 }
 
 impl RateLimit {
-    fn policy(&self, per_second: f64, burst: u32) -> Option<RatePolicy> {
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        for (setting, rate) in
+            [("rate_limit.per_second", self.per_second), ("rate_limit.project_per_second", self.project_per_second)]
+        {
+            let sensible = rate == 0.0 || (0.01..=100_000.0).contains(&rate);
+            let problem = || format!("it is {rate}, and must be from 0.01 to 100000 calls a second, or 0 for no limit");
+            if !sensible {
+                return Err(invalid(setting, problem()));
+            }
+        }
+        within("rate_limit.burst", self.burst, 1..=u32::MAX)?;
+        within("rate_limit.project_burst", self.project_burst, 1..=u32::MAX)
+    }
+
+    /// One rate of these, as far as it is in force.
+    pub(super) fn policy(&self, per_second: f64, burst: u32) -> Option<RatePolicy> {
         (per_second > 0.0).then(|| RatePolicy { per_second, burst: f64::from(burst), adaptive: self.adaptive })
     }
 }
 
-impl Settings {
-    /// Circuit breaker and rate limits, as far as they are in force.
-    #[must_use]
-    pub fn admission(&self) -> AdmissionPolicy {
-        let (limit, breaker) = (&self.rate_limit, &self.breaker);
-        AdmissionPolicy {
-            breaker: breaker.enabled.then(|| BreakerPolicy {
-                failures: breaker.failures,
-                probe_interval: *breaker.probe_interval,
-                probe_timeout: *breaker.silence,
-                retries: u32::from(self.amqp.prefetch / 2).max(1),
-            }),
-            endpoint: limit.policy(limit.per_second, limit.burst),
-            project: limit.policy(limit.project_per_second, limit.project_burst),
-        }
+impl Breaker {
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        // Each is remembered while nothing is answered.
+        within("breaker.failures", self.failures, 1..=1000)?;
+        let five_minutes = millis(300_000);
+        within("breaker.probe_interval", self.probe_interval, millis(100)..=five_minutes)?;
+        within("breaker.silence", self.silence, millis(100)..=five_minutes)
     }
 }

@@ -1,39 +1,14 @@
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::admin::Admin;
-use super::amqp::Amqp;
-use super::api::Api;
-use super::pacing::{Breaker, Polling, RateLimit, Retry};
-use super::values::{HumanDuration, choice};
+use super::checks::{hours, millis, within};
+use super::error::SettingsError;
+use super::values::HumanDuration;
 
-/// All settings.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// `[amqp]`
-    pub amqp: Amqp,
-    /// `[api]`
-    pub api: Api,
-    /// `[retry]`
-    pub retry: Retry,
-    /// `[polling]`
-    pub polling: Polling,
-    /// `[rate_limit]`
-    pub rate_limit: RateLimit,
-    /// `[breaker]`
-    pub breaker: Breaker,
-    /// `[worker]`
-    pub worker: Worker,
-    /// `[events]`
-    pub events: Events,
-    /// `[admin]`
-    pub admin: Admin,
-    /// `[log]`
-    pub log: Log,
-    /// `[runtime]`
-    pub runtime: Runtime,
-}
+/// Places beyond those that deliveries of two full prefetches could take are of no use.
+const MAX_INLINE_SLOTS: usize = 2 * u16::MAX as usize;
 
 /// `[worker]`: how deliveries are handled.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,56 +28,16 @@ pub struct Worker {
     pub keep_failed: bool,
 }
 
-/// `[events]`: result events.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Events {
-    /// What event types begin with.
-    pub type_prefix: String,
-    /// CloudEvents `source`.
-    pub source: String,
-    /// Content mode.
-    #[serde(deserialize_with = "choice")]
-    pub mode: EventMode,
-}
-
-/// CloudEvents content modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventMode {
-    /// The whole event is the body.
-    Structured,
-    /// Attributes are headers, data is the body.
-    Binary,
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// Layout of a line.
-    #[serde(deserialize_with = "choice")]
-    pub format: LogFormat,
-    /// As in `RUST_LOG`.
-    pub filter: String,
-}
-
-/// Layouts of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Pretty,
-    /// One JSON object a line.
-    Json,
-}
-
-/// `[runtime]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Runtime {
-    /// Threads that run tasks.
-    pub threads: usize,
+impl Worker {
+    /// Refuses values that parse but make no sense.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        // A delivery that is held for 30m makes the broker close the channel.
+        within("worker.inline_wait", self.inline_wait, millis(0)..=millis(600_000))?;
+        within("worker.inline_slots", self.inline_slots, 0..=MAX_INLINE_SLOTS)?;
+        let year = HumanDuration(Duration::from_secs(31_557_600));
+        within("worker.default_timeout", self.default_timeout, millis(1)..=year)?;
+        within("worker.shutdown_grace", self.shutdown_grace, millis(0)..=hours(24))?;
+        // RabbitMQ takes no larger message, whatever its settings.
+        within("worker.request_limit", self.request_limit, ByteSize::kib(1)..=ByteSize::mib(512))
+    }
 }

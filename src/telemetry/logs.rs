@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde::Deserialize;
 use tracing::dispatcher::{self, Dispatch};
 use tracing::{error, warn};
 use tracing_subscriber::fmt::MakeWriter;
@@ -12,7 +13,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 use super::log_writer::LogWriter;
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON elsewhere.
     Auto,
@@ -22,8 +24,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// The layout that [`init`] was told.
-static LAYOUT: OnceLock<LogFormat> = OnceLock::new();
+/// The format that [`init`] was told.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -33,10 +35,10 @@ const UNLESS_NAMED: &str = "lapin=off";
 
 /// Starts logging to standard error. `filter` is as in `RUST_LOG`; one that cannot be read lets errors through. A second
 /// call in one process changes nothing.
-pub fn init(layout: LogFormat, filter: &str) {
-    let layout = *LAYOUT.get_or_init(|| layout);
+pub fn init(format: LogFormat, filter: &str) {
+    let format = *FORMAT.get_or_init(|| format);
     // An error here says that a subscriber is installed already, which is what was wanted.
-    let _ = dispatcher::set_global_default(dispatch(layout, parsed(filter), || StandardError));
+    let _ = dispatcher::set_global_default(dispatch(format, parsed(filter), || StandardError));
 }
 
 /// From now on, what a thread that panics leaves behind is one log line, whatever the filter: where it was, but not what
@@ -78,14 +80,14 @@ fn parsed(filter: &str) -> EnvFilter {
 }
 
 /// What formats events and hands each over as one line.
-fn dispatch<W>(layout: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+fn dispatch<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let terminal = stderr().is_terminal();
     // Of its own, the formatter would complain with `eprintln!`, which panics where standard error cannot be written to.
     let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false).log_internal_errors(false);
-    if layout == LogFormat::Json || (layout == LogFormat::Auto && !terminal) {
+    if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
         Dispatch::new(builder.json().flatten_event(true).with_current_span(false).finish())
     } else {
         Dispatch::new(builder.with_ansi(terminal).finish())
@@ -94,10 +96,10 @@ where
 
 /// What is logged within `event`, as it would be written, whatever the filter.
 fn line(event: impl FnOnce()) -> Vec<u8> {
-    let layout = LAYOUT.get().copied().unwrap_or(LogFormat::Auto);
+    let format = FORMAT.get().copied().unwrap_or(LogFormat::Auto);
     let lines = Memory::default();
     let taken = lines.clone();
-    dispatcher::with_default(&dispatch(layout, EnvFilter::new("warn"), move || taken.clone()), event);
+    dispatcher::with_default(&dispatch(format, EnvFilter::new("warn"), move || taken.clone()), event);
     lines.take()
 }
 
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn lost_lines_are_told_in_the_chosen_format_whatever_the_filter() {
-        LAYOUT.get_or_init(|| LogFormat::Json);
+        FORMAT.get_or_init(|| LogFormat::Json);
         let line = lost_lines(7, Some(&io::Error::from_raw_os_error(28)));
         let told: serde_json::Value = serde_json::from_slice(&line).expect("one JSON object");
         assert_eq!((&told["level"], &told["lost"]), (&"WARN".into(), &7.into()));

@@ -16,10 +16,10 @@ use super::settler::{Settler, publish_retry};
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::{Broker, BrokerError, Session as _, WaitLevels};
 use crate::cancellation::Policy;
-use crate::message::{EventFormat, EventMode};
+use crate::message::EventFormat;
 use crate::operations_api::Operations;
 use crate::pacing::{Backoff, InvalidBackoff};
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::telemetry::Readiness;
 
 /// Why the worker does not run.
@@ -188,10 +188,7 @@ fn handler<O>(
         format: EventFormat {
             type_prefix: settings.events.type_prefix.clone(),
             source: settings.events.source.clone(),
-            mode: match settings.events.mode {
-                settings::EventMode::Structured => EventMode::Structured,
-                settings::EventMode::Binary => EventMode::Binary,
-            },
+            mode: settings.events.mode,
         },
         default_timeout: *settings.worker.default_timeout,
         request_limit: usize::try_from(settings.worker.request_limit.as_u64()).unwrap_or(usize::MAX),
@@ -225,6 +222,7 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
+    use crate::settings;
 
     const FLEET: u64 = 50;
 

@@ -17,7 +17,8 @@ use std::path::Path;
 use rust_source::{Token, code_of, rust_files, test_modules, tokens, without_tests};
 
 /// Imports within one row that are allowed all the same.
-const WITHIN_A_ROW: &[(&str, &str)] = &[("cancellation", "pacing"), ("cancellation", "google_rpc"), ("main", "cli")];
+const WITHIN_A_ROW: &[(&str, &str)] =
+    &[("cancellation", "pacing"), ("cancellation", "google_rpc"), ("settings", "telemetry"), ("main", "cli")];
 
 /// Outside libraries, and the paths below `src` that may use them (a folder ends with `/`).
 const LIBRARIES: &[(&str, &[&str])] = &[

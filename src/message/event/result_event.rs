@@ -1,3 +1,4 @@
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
@@ -23,7 +24,8 @@ pub struct EventFormat {
 }
 
 /// CloudEvents content modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EventMode {
     /// The whole event is the body, as `application/cloudevents+json`.
     Structured,
