@@ -96,12 +96,10 @@ async fn delete_topology(amqp: &settings::Amqp) -> anyhow::Result<()> {
 async fn show_one(publisher: &Publisher, events: &mut EventSubscription) -> anyhow::Result<()> {
     let name = OperationName::parse("projects/demo/locations/global/operations/cancels-300ms-first")?;
     let context = RawValue::from_string(r#"{"ticket":4711,"price":1.50}"#.to_owned())?;
-    let request = CancelRequest {
-        reason: Some("the customer changed their mind".to_owned()),
-        requested_by: Some("demo".to_owned()),
-        context: Some(context.into()),
-        ..CancelRequest::new(name, Some("demo-first".to_owned()))
-    };
+    let mut request = CancelRequest::new(name, Some("demo-first".to_owned()));
+    request.details.reason = Some("the customer changed their mind".to_owned());
+    request.details.requested_by = Some("demo".to_owned());
+    request.details.context = Some(context.into());
     let message = request.to_message(now());
     say("One request, as published:");
     say(&String::from_utf8_lossy(&message.body));
@@ -113,7 +111,7 @@ async fn show_one(publisher: &Publisher, events: &mut EventSubscription) -> anyh
     let read = ReceivedEvent::read(&event.envelope())?;
     ensure!(read.data.outcome == "cancelled", "the answer must be cancelled");
     ensure!(
-        read.data.context.as_deref().map(RawValue::get) == request.context.as_deref().map(RawValue::get),
+        read.data.context.as_deref().map(RawValue::get) == request.details.context.as_deref().map(RawValue::get),
         "the context must come back untouched"
     );
     Ok(())

@@ -133,18 +133,18 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn shown_request(request: &CancelRequest) -> Value {
     without_nulls(json!({
         "name": request.name.as_str(),
-        "request_id": request.request_id,
+        "request_id": request.details.request_id,
         "deadline": shown_time(request.deadline),
         "timeout": request.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
-        "reason": request.reason,
-        "requested_by": request.requested_by,
-        "context_bytes": request.context.as_ref().map(|context| context.get()),
+        "reason": request.details.reason,
+        "requested_by": request.details.requested_by,
+        "context_bytes": request.details.context.as_ref().map(|context| context.get()),
         "identity": request.identity.as_str(),
-        "correlation_id": request.correlation_id,
-        "reply_to": request.reply_to,
-        "requested_at": shown_time(request.requested_at),
-        "traceparent": request.traceparent,
-        "tracestate": request.tracestate,
+        "correlation_id": request.details.correlation_id,
+        "reply_to": request.details.reply_to,
+        "requested_at": shown_time(request.details.requested_at),
+        "traceparent": request.details.traceparent,
+        "tracestate": request.details.tracestate,
     }))
 }
 
@@ -152,16 +152,16 @@ fn shown_unusable(request: &Unusable) -> Value {
     without_nulls(json!({
         "problem": request.problem,
         "identity": request.identity.as_ref().map(Identity::as_str),
-        "request_id": request.request_id,
+        "request_id": request.details.request_id,
         "name": request.name,
-        "reason": request.reason,
-        "requested_by": request.requested_by,
-        "context_bytes": request.context.as_ref().map(|context| context.get()),
-        "correlation_id": request.correlation_id,
-        "reply_to": request.reply_to,
-        "requested_at": shown_time(request.requested_at),
-        "traceparent": request.traceparent,
-        "tracestate": request.tracestate,
+        "reason": request.details.reason,
+        "requested_by": request.details.requested_by,
+        "context_bytes": request.details.context.as_ref().map(|context| context.get()),
+        "correlation_id": request.details.correlation_id,
+        "reply_to": request.details.reply_to,
+        "requested_at": shown_time(request.details.requested_at),
+        "traceparent": request.details.traceparent,
+        "tracestate": request.details.tracestate,
     }))
 }
 

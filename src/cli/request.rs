@@ -36,12 +36,13 @@ fn requests(command: &Request, patterns: &NamePatterns) -> anyhow::Result<Vec<Ca
         names.len()
     );
     let context = command.context.as_deref().map(json_object).transpose().context("failed to use --context")?;
-    let with_the_rest = |name| CancelRequest {
-        timeout: command.timeout,
-        reason: command.reason.clone(),
-        requested_by: command.requested_by.clone(),
-        context: context.clone(),
-        ..CancelRequest::new(name, command.request_id.clone())
+    let with_the_rest = |name| {
+        let mut request = CancelRequest::new(name, command.request_id.clone());
+        request.timeout = command.timeout;
+        request.details.reason.clone_from(&command.reason);
+        request.details.requested_by.clone_from(&command.requested_by);
+        request.details.context.clone_from(&context);
+        request
     };
     Ok(names.into_iter().map(with_the_rest).collect())
 }

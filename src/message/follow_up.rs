@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::envelope::{Envelope, Outgoing};
 use super::identity::{Identity, MAX_SHORT_STRING};
 use super::json::{BODY, Field, FieldError, FirstError, JsonObject, Location, cut, read_fields};
-use super::request::{CancelRequest, Metadata, RequestBody, Unusable};
+use super::request::{CancelRequest, RequestBody, Unusable};
 use super::timestamp;
 use super::trace_context;
 use crate::cancellation::{Calls, Progress};
@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 const MAX_OPERATION: usize = 16 * 1024;
 
 /// Longest part of an error that is repeated, in bytes: it may quote the message.
-const MAX_WORDS: usize = 200;
+const MAX_QUOTED_ERROR: usize = 200;
 
 /// The request inside a follow-up.
 const REQUEST: Location = Location { whole: "the follow-up's `request`", prefix: "request." };
@@ -82,11 +82,11 @@ impl FollowUp {
         let request = &self.request;
         request.write_fields(object);
         object.text("identity", request.identity.as_str());
-        object.text("correlation_id", request.correlation_id.as_deref());
-        object.text("reply_to", request.reply_to.as_deref());
-        object.text("requested_at", request.requested_at.map(timestamp::exact).as_deref());
-        object.text("traceparent", request.traceparent.as_deref());
-        object.text("tracestate", request.tracestate.as_deref());
+        object.text("correlation_id", request.details.correlation_id.as_deref());
+        object.text("reply_to", request.details.reply_to.as_deref());
+        object.text("requested_at", request.details.requested_at.map(timestamp::exact).as_deref());
+        object.text("traceparent", request.details.traceparent.as_deref());
+        object.text("tracestate", request.details.tracestate.as_deref());
     }
 
     /// Reads a follow-up of this version or the one before it.
@@ -102,18 +102,18 @@ impl FollowUp {
         let [version, request, progress, operation] = fields;
         problem.take(check_version(version));
         let progress = read_progress(progress, operation, &mut problem);
-        let ParsedRequest { identity, mut body, metadata } = match problem.take(required("request", request)) {
+        let ParsedRequest { identity, mut body } = match problem.take(required("request", request)) {
             Some(request) => read_request(request.raw().get(), &mut problem),
             None => ParsedRequest::default(),
         };
         match (problem.0, body.name.take(), identity, progress) {
             (None, Some(name), Some(identity), Some(progress)) => {
-                Ok(Self { request: CancelRequest::assemble(name, identity, body, metadata), progress })
+                Ok(Self { request: CancelRequest::assemble(name, identity, body), progress })
             }
             (problem, name, identity, progress) => {
                 body.name = name;
                 let problem = problem.map_or_else(|| "the follow-up is incomplete".to_owned(), |problem| problem.0);
-                let request = Unusable::assemble(problem, identity, body, metadata);
+                let request = Unusable::assemble(problem, identity, body);
                 Err(Box::new(UnreadableFollowUp { request, calls: progress.map(|progress| progress.calls) }))
             }
         }
@@ -145,7 +145,7 @@ fn read_progress(
 }
 
 fn unreadable(progress: &Field<'_>, error: &serde_json::Error) -> FieldError {
-    progress.problem(&format!("cannot be read: {}", cut(&error.to_string(), MAX_WORDS).escape_debug()))
+    progress.problem(&format!("cannot be read: {}", cut(&error.to_string(), MAX_QUOTED_ERROR).escape_debug()))
 }
 
 /// A request, as far as it has been read.
@@ -153,7 +153,6 @@ fn unreadable(progress: &Field<'_>, error: &serde_json::Error) -> FieldError {
 struct ParsedRequest {
     identity: Option<Identity>,
     body: RequestBody,
-    metadata: Metadata,
 }
 
 fn read_request(json: &str, problem: &mut FirstError) -> ParsedRequest {
@@ -162,19 +161,18 @@ fn read_request(json: &str, problem: &mut FirstError) -> ParsedRequest {
     problem.take(result);
     let [identity, correlation_id, reply_to, requested_at, traceparent, tracestate] = fields;
     // Its name was admitted when it was requested. Whether it still is, the client of the API checks.
-    let body = RequestBody::from_json(json, REQUEST, None, problem);
+    let mut body = RequestBody::from_json(json, REQUEST, None, problem);
     let mut text =
         |field: Option<Field<'_>>, limit| field.and_then(|field| problem.take(field.text(limit))).map(Cow::into_owned);
-    let metadata = Metadata {
-        correlation_id: text(correlation_id, MAX_SHORT_STRING),
-        reply_to: text(reply_to, MAX_SHORT_STRING),
-        traceparent: text(traceparent, trace_context::MAX_BYTES),
-        tracestate: text(tracestate, trace_context::MAX_BYTES),
-        requested_at: requested_at.and_then(|field| problem.take(field.time())),
-    };
+    let details = &mut body.details;
+    details.correlation_id = text(correlation_id, MAX_SHORT_STRING);
+    details.reply_to = text(reply_to, MAX_SHORT_STRING);
+    details.traceparent = text(traceparent, trace_context::MAX_BYTES);
+    details.tracestate = text(tracestate, trace_context::MAX_BYTES);
+    details.requested_at = requested_at.and_then(|field| problem.take(field.time()));
     let identity = problem.take(required("request.identity", identity).and_then(|field| field.text(MAX_SHORT_STRING)));
     if body.name.is_none() {
         problem.note(FieldError("the follow-up has no `request.name`".to_owned()));
     }
-    ParsedRequest { identity: identity.map(Identity::new), body, metadata }
+    ParsedRequest { identity: identity.map(Identity::new), body }
 }

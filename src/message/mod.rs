@@ -54,4 +54,4 @@ pub use json::{MAX_JSON_DEPTH, json_depth};
 pub use name_pattern::NotAdmitted;
 pub use name_patterns::{InvalidPattern, NamePatterns};
 pub use operation_name::{InvalidOperationName, OperationName};
-pub use request::{CancelRequest, Unusable};
+pub use request::{CancelRequest, RequestContext, Unusable};

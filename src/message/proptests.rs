@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{
     CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, OperationName,
-    Outgoing, ReceivedEvent, ResultEvent,
+    Outgoing, ReceivedEvent, RequestContext, ResultEvent,
 };
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 
@@ -68,18 +68,22 @@ prop_compose! {
         traced in any::<bool>(),
     ) -> CancelRequest {
         let name = OperationName::parse(name).expect("a name");
-        CancelRequest {
-            deadline,
-            timeout: timeout.map(|(seconds, nanos)| Duration::new(seconds, nanos)),
+        let mut request = CancelRequest::new(name, request_id);
+        request.deadline = deadline;
+        request.timeout = timeout.map(|(seconds, nanos)| Duration::new(seconds, nanos));
+        let RequestContext { request_id, reply_to, .. } = request.details;
+        request.details = RequestContext {
+            request_id,
             reason,
             requested_by,
             context,
             correlation_id,
+            reply_to,
             requested_at,
             traceparent: traced.then(|| "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
             tracestate: traced.then(|| "congo=t61rcWkgMzE".to_owned()),
-            ..CancelRequest::new(name, request_id)
-        }
+        };
+        request
     }
 }
 
@@ -213,14 +217,15 @@ proptest! {
     fn a_request_that_is_published_again_is_the_same_request(request in any_request(), now in any_time()) {
         let message = request.to_message(now);
         let read = CancelRequest::read(&delivered(&message), LIMIT, &names()).expect("a request");
-        let requested_at = request.requested_at.unwrap_or(now).replace_nanosecond(0).ok();
-        let expected = CancelRequest { requested_at, ..request };
+        let requested_at = request.details.requested_at.unwrap_or(now).replace_nanosecond(0).ok();
+        let mut expected = request;
+        expected.details.requested_at = requested_at;
         prop_assert!(same(&read, &expected), "{read:?}\n{expected:?}");
     }
 
     #[test]
     fn a_follow_up_is_read_back_equal(mut request in any_request(), progress in any_progress(), now in any_time()) {
-        request.reply_to = Some("amq.rabbitmq.reply-to.g1h2".to_owned());
+        request.details.reply_to = Some("amq.rabbitmq.reply-to.g1h2".to_owned());
         let message = FollowUp { request: request.clone(), progress: progress.clone() }.encode(now).expect("written");
         let read = FollowUp::read(&delivered(&message)).expect("a follow-up");
         prop_assert!(same(&read.request, &request), "{:?}\n{request:?}", read.request);
@@ -243,12 +248,12 @@ proptest! {
         prop_assert_eq!(event.kind, format!("{}.operation.{}", format.type_prefix, conclusion.outcome.as_str()));
         prop_assert_eq!(event.subject.as_deref(), Some(request.name.as_str()));
         prop_assert_eq!(event.data.outcome, conclusion.outcome.as_str());
-        prop_assert_eq!(event.data.request_id, request.request_id);
-        prop_assert_eq!(event.data.requested_by, request.requested_by);
-        prop_assert_eq!(event.data.reason, request.reason);
+        prop_assert_eq!(event.data.request_id, request.details.request_id);
+        prop_assert_eq!(event.data.requested_by, request.details.requested_by);
+        prop_assert_eq!(event.data.reason, request.details.reason);
         prop_assert_eq!(event.data.attempts, Some(progress.calls));
         let raw = |json: Option<&RawValue>| json.map(|json| json.get().to_owned());
-        prop_assert_eq!(raw(event.data.context.as_deref()), raw(request.context.as_deref()));
+        prop_assert_eq!(raw(event.data.context.as_deref()), raw(request.details.context.as_deref()));
         prop_assert_eq!(raw(event.data.operation.as_deref()), raw(progress.operation.as_deref()));
     }
 

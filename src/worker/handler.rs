@@ -147,7 +147,7 @@ impl<O: Operations> Handler<O> {
             debug!(%name, identity, outcome = outcome.as_str(), "finished");
             None
         };
-        let reply_to = request.reply_to.clone();
+        let reply_to = request.details.reply_to.clone();
         Disposition::Finish(Box::new(ResultPublication { outcome: *outcome, event, reply_to, keep }))
     }
 
@@ -197,7 +197,7 @@ impl<O: Operations> Handler<O> {
             Box::new(ResultPublication {
                 outcome: Outcome::Failed(reason),
                 event: event.encode(&self.format),
-                reply_to: request.reply_to.clone(),
+                reply_to: request.details.reply_to.clone(),
                 keep: None,
             })
         });

@@ -8,7 +8,7 @@ use crate::message::envelope::Outgoing;
 use crate::message::follow_up::UnreadableFollowUp;
 use crate::message::identity::{Identity, MAX_SHORT_STRING};
 use crate::message::json::JsonObject;
-use crate::message::request::{CancelRequest, Unusable};
+use crate::message::request::{CancelRequest, RequestContext, Unusable};
 use crate::message::timestamp;
 use crate::message::trace_context;
 
@@ -37,22 +37,15 @@ pub enum EventMode {
 #[derive(Clone, Debug)]
 pub struct ResultEvent<'a> {
     identity: &'a Identity,
-    request_id: Option<&'a str>,
+    details: &'a RequestContext,
     name: Option<&'a str>,
     outcome: Outcome,
     operation: Option<&'a RawValue>,
     error: Option<ErrorView<'a>>,
-    requested_at: Option<OffsetDateTime>,
     accepted_at: Option<OffsetDateTime>,
     finished_at: OffsetDateTime,
     /// Unknown where the only note of them cannot be read.
     attempts: Option<Calls>,
-    requested_by: Option<&'a str>,
-    reason: Option<&'a str>,
-    context: Option<&'a RawValue>,
-    correlation_id: Option<&'a str>,
-    traceparent: Option<&'a str>,
-    tracestate: Option<&'a str>,
 }
 
 /// The `error` of the data.
@@ -76,21 +69,14 @@ impl<'a> ResultEvent<'a> {
     ) -> Self {
         Self {
             identity: &request.identity,
-            request_id: request.request_id.as_deref(),
+            details: &request.details,
             name: Some(request.name.as_str()),
             outcome: conclusion.outcome,
             operation: progress.operation.as_deref(),
             error: ErrorView::of(conclusion.outcome, conclusion.error.as_ref()),
-            requested_at: request.requested_at,
             accepted_at: progress.accepted_at,
             finished_at,
             attempts: Some(progress.calls),
-            requested_by: request.requested_by.as_deref(),
-            reason: request.reason.as_deref(),
-            context: request.context.as_deref(),
-            correlation_id: request.correlation_id.as_deref(),
-            traceparent: request.traceparent.as_deref(),
-            tracestate: request.tracestate.as_deref(),
         }
     }
 
@@ -114,21 +100,14 @@ impl<'a> ResultEvent<'a> {
     ) -> Option<Self> {
         Some(Self {
             identity: request.identity.as_ref()?,
-            request_id: request.request_id.as_deref(),
+            details: &request.details,
             name: request.name.as_deref(),
             outcome: Outcome::Failed(reason),
             operation: None,
             error: Some(ErrorView { reason: Some(reason), code: None, status: None, message: &request.problem }),
-            requested_at: request.requested_at,
             accepted_at: None,
             finished_at,
             attempts,
-            requested_by: request.requested_by.as_deref(),
-            reason: request.reason.as_deref(),
-            context: request.context.as_deref(),
-            correlation_id: request.correlation_id.as_deref(),
-            traceparent: request.traceparent.as_deref(),
-            tracestate: request.tracestate.as_deref(),
         })
     }
 
@@ -147,7 +126,8 @@ impl<'a> ResultEvent<'a> {
             ("time", Some(time.as_str())),
         ];
         let mut body = Vec::with_capacity(self.size_hint());
-        let mut headers = trace_context::headers(self.traceparent, self.tracestate);
+        let mut headers =
+            trace_context::headers(self.details.traceparent.as_deref(), self.details.tracestate.as_deref());
         let content_type = match format.mode {
             EventMode::Structured => {
                 JsonObject::write(&mut body, |event| {
@@ -169,7 +149,9 @@ impl<'a> ResultEvent<'a> {
             body,
             content_type,
             message_id: id,
-            correlation_id: Some(self.correlation_id.unwrap_or_else(|| self.identity.as_str()).to_owned()),
+            correlation_id: Some(
+                self.details.correlation_id.as_deref().unwrap_or_else(|| self.identity.as_str()).to_owned(),
+            ),
             kind: Some(kind).filter(|kind| kind.len() <= MAX_SHORT_STRING),
             timestamp: self.finished_at,
             headers,
@@ -185,14 +167,14 @@ impl<'a> ResultEvent<'a> {
     }
 
     fn write_data(&self, data: &mut JsonObject<'_>) {
-        data.text("request_id", self.request_id);
+        data.text("request_id", self.details.request_id.as_deref());
         data.text("name", self.name);
         data.text("outcome", self.outcome.as_str());
         data.raw("operation", self.operation);
         if let Some(error) = self.error {
             data.object("error", |object| error.write(object));
         }
-        data.text("requested_at", self.requested_at.map(timestamp::millis).as_deref());
+        data.text("requested_at", self.details.requested_at.map(timestamp::millis).as_deref());
         data.text("accepted_at", self.accepted_at.map(timestamp::millis).as_deref());
         data.text("finished_at", timestamp::millis(self.finished_at).as_str());
         if let Some(calls) = self.attempts {
@@ -201,18 +183,24 @@ impl<'a> ResultEvent<'a> {
                 attempts.number("get", calls.get);
             });
         }
-        data.text("requested_by", self.requested_by);
-        data.text("reason", self.reason);
-        data.raw("context", self.context);
+        data.text("requested_by", self.details.requested_by.as_deref());
+        data.text("reason", self.details.reason.as_deref());
+        data.raw("context", self.details.context.as_deref());
     }
 
     /// About as many bytes as the body has.
     fn size_hint(&self) -> usize {
         let raw = |value: Option<&RawValue>| value.map_or(0, |value| value.get().len());
-        let words =
-            [self.request_id, self.name, self.name, self.requested_by, self.reason, self.error.map(|e| e.message)];
+        let words = [
+            self.details.request_id.as_deref(),
+            self.name,
+            self.name,
+            self.details.requested_by.as_deref(),
+            self.details.reason.as_deref(),
+            self.error.map(|e| e.message),
+        ];
         let words: usize = words.into_iter().flatten().map(str::len).sum();
-        raw(self.operation) + raw(self.context) + words + 640
+        raw(self.operation) + raw(self.details.context.as_deref()) + words + 640
     }
 }
 

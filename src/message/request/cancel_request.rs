@@ -1,11 +1,9 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::metadata::Metadata;
 use super::request_body::RequestBody;
+use super::request_context::RequestContext;
 use crate::message::envelope::Outgoing;
 use crate::message::identity::Identity;
 use crate::message::json::JsonObject;
@@ -18,30 +16,14 @@ use crate::message::trace_context;
 pub struct CancelRequest {
     /// The operation.
     pub name: OperationName,
-    /// Upstream's own name for this request, 1 to 255 bytes.
-    pub request_id: Option<String>,
     /// When an answer is wanted, whatever it is. UTC.
     pub deadline: Option<OffsetDateTime>,
     /// How long after the request is first seen an answer is wanted.
     pub timeout: Option<Duration>,
-    /// Why, 1 to 4,096 bytes.
-    pub reason: Option<String>,
-    /// By whom, 1 to 4,096 bytes.
-    pub requested_by: Option<String>,
-    /// A JSON object that is handed back byte by byte. Nested at most 100 deep.
-    pub context: Option<Arc<RawValue>>,
     /// What the request is known by.
     pub identity: Identity,
-    /// AMQP `correlation_id`, 1 to 255 bytes.
-    pub correlation_id: Option<String>,
-    /// AMQP `reply_to`, kept only if it is a direct one (`amq.rabbitmq.reply-to.*`).
-    pub reply_to: Option<String>,
-    /// The CloudEvent's `time`, which its producer wrote, else the AMQP `timestamp`. UTC.
-    pub requested_at: Option<OffsetDateTime>,
-    /// W3C trace context, well-formed: from the header, else from the CloudEvent's attribute.
-    pub traceparent: Option<String>,
-    /// W3C trace context, only beside a `traceparent`.
-    pub tracestate: Option<String>,
+    /// What goes with its answer.
+    pub details: RequestContext,
 }
 
 impl CancelRequest {
@@ -49,45 +31,13 @@ impl CancelRequest {
     #[must_use]
     pub fn new(name: OperationName, request_id: Option<String>) -> Self {
         let identity = Identity::new(request_id.as_deref().unwrap_or_else(|| name.as_str()));
-        Self {
-            name,
-            request_id,
-            deadline: None,
-            timeout: None,
-            reason: None,
-            requested_by: None,
-            context: None,
-            identity,
-            correlation_id: None,
-            reply_to: None,
-            requested_at: None,
-            traceparent: None,
-            tracestate: None,
-        }
+        let details = RequestContext { request_id, ..RequestContext::default() };
+        Self { name, deadline: None, timeout: None, identity, details }
     }
 
     /// A request of the parts that were read.
-    pub(in crate::message) fn assemble(
-        name: OperationName,
-        identity: Identity,
-        body: RequestBody,
-        metadata: Metadata,
-    ) -> Self {
-        Self {
-            name,
-            request_id: body.request_id,
-            deadline: body.deadline,
-            timeout: body.timeout,
-            reason: body.reason,
-            requested_by: body.requested_by,
-            context: body.context,
-            identity,
-            correlation_id: metadata.correlation_id,
-            reply_to: metadata.reply_to,
-            requested_at: metadata.requested_at,
-            traceparent: metadata.traceparent,
-            tracestate: metadata.tracestate,
-        }
+    pub(in crate::message) fn assemble(name: OperationName, identity: Identity, body: RequestBody) -> Self {
+        Self { name, deadline: body.deadline, timeout: body.timeout, identity, details: body.details }
     }
 
     /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;
@@ -117,29 +67,29 @@ impl CancelRequest {
             body,
             content_type: "application/json",
             message_id: self.identity.as_str().to_owned(),
-            correlation_id: self.correlation_id.clone(),
+            correlation_id: self.details.correlation_id.clone(),
             kind: None,
-            timestamp: self.requested_at.unwrap_or(now),
-            headers: trace_context::headers(self.traceparent.as_deref(), self.tracestate.as_deref()),
+            timestamp: self.details.requested_at.unwrap_or(now),
+            headers: trace_context::headers(self.details.traceparent.as_deref(), self.details.tracestate.as_deref()),
         }
     }
 
     /// The members of the JSON form.
     pub(in crate::message) fn write_fields(&self, object: &mut JsonObject<'_>) {
         object.text("name", self.name.as_str());
-        object.text("request_id", self.request_id.as_deref());
+        object.text("request_id", self.details.request_id.as_deref());
         object.text("deadline", self.deadline.map(timestamp::exact).as_deref());
         object.text("timeout", self.timeout.map(|span| humantime::format_duration(span).to_string()).as_deref());
-        object.text("reason", self.reason.as_deref());
-        object.text("requested_by", self.requested_by.as_deref());
-        object.raw("context", self.context.as_deref());
+        object.text("reason", self.details.reason.as_deref());
+        object.text("requested_by", self.details.requested_by.as_deref());
+        object.raw("context", self.details.context.as_deref());
     }
 
     /// About as many bytes as the JSON form has.
     pub(in crate::message) fn size_hint(&self) -> usize {
-        let words = [&self.request_id, &self.reason, &self.requested_by];
+        let words = [&self.details.request_id, &self.details.reason, &self.details.requested_by];
         let words: usize = words.into_iter().flatten().map(String::len).sum();
-        self.name.as_str().len() + words + self.context.as_ref().map_or(0, |context| context.get().len()) + 256
+        self.name.as_str().len() + words + self.details.context.as_ref().map_or(0, |context| context.get().len()) + 256
     }
 }
 

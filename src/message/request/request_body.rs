@@ -1,17 +1,16 @@
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::request_context::RequestContext;
 use crate::message::identity::MAX_SHORT_STRING;
 use crate::message::json::{Field, FieldError, FirstError, Location, MAX_JSON_DEPTH, quoted, read_fields};
 use crate::message::name_patterns::NamePatterns;
 use crate::message::operation_name::{InvalidOperationName, OperationName};
 
 /// Longest `reason` and `requested_by`, in bytes.
-const MAX_WORDS: usize = 4096;
+const MAX_TEXT: usize = 4096;
 
 /// What a cancel request says, as far as it could be read.
 #[derive(Debug, Default)]
@@ -20,12 +19,10 @@ pub(in crate::message) struct RequestBody {
     pub(in crate::message) name: Option<OperationName>,
     /// What was given as a name and is none, unless it is empty or longer than any name.
     pub(in crate::message) misnamed: Option<String>,
-    pub(in crate::message) request_id: Option<String>,
     pub(in crate::message) deadline: Option<OffsetDateTime>,
     pub(in crate::message) timeout: Option<Duration>,
-    pub(in crate::message) reason: Option<String>,
-    pub(in crate::message) requested_by: Option<String>,
-    pub(in crate::message) context: Option<Arc<RawValue>>,
+    /// Of the fields that go with the answer, those that a body has.
+    pub(in crate::message) details: RequestContext,
 }
 
 impl RequestBody {
@@ -48,13 +45,13 @@ impl RequestBody {
             let text = field.and_then(|field| problem.take(field.text(limit)));
             text.map(Cow::into_owned)
         };
-        body.request_id = text(request_id, MAX_SHORT_STRING);
-        body.reason = text(reason, MAX_WORDS);
-        body.requested_by = text(requested_by, MAX_WORDS);
+        body.details.request_id = text(request_id, MAX_SHORT_STRING);
+        body.details.reason = text(reason, MAX_TEXT);
+        body.details.requested_by = text(requested_by, MAX_TEXT);
         body.deadline = deadline.and_then(|field| problem.take(field.time()));
         body.timeout = timeout.and_then(|field| problem.take(field.duration()));
         let context = context.and_then(|field| problem.take(field.object(MAX_JSON_DEPTH)));
-        body.context = context.map(|context| Arc::from(context.to_owned()));
+        body.details.context = context.map(|context| context.to_owned().into());
         body
     }
 

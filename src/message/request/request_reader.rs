@@ -7,8 +7,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::cancel_request::CancelRequest;
 use super::event_attributes::{self, Attributes, DATA, Data};
-use super::metadata::Metadata;
 use super::request_body::RequestBody;
+use super::request_context::RequestContext;
 use super::unusable::Unusable;
 use crate::message::cloud_event;
 use crate::message::envelope::Envelope;
@@ -52,7 +52,7 @@ impl CancelRequest {
         }
         reading.read(envelope);
         if envelope.body.len() > limit {
-            reading.body.context = None;
+            reading.body.details.context = None;
         }
         reading.finish(envelope)
     }
@@ -136,37 +136,36 @@ impl Reading<'_> {
         let Self { problem: FirstError(problem), event, mut body, .. } = self;
         let event = event.unwrap_or_default();
         let identity = identity(&body, event.identity.as_ref(), envelope);
-        let metadata = metadata(envelope, event);
+        read_metadata(&mut body.details, envelope, &event);
         match (problem, body.name.take(), identity) {
-            (None, Some(name), Some(identity)) => Ok(CancelRequest::assemble(name, identity, body, metadata)),
+            (None, Some(name), Some(identity)) => Ok(CancelRequest::assemble(name, identity, body)),
             (problem, name, identity) => {
                 body.name = name;
                 let problem = problem.map_or_else(|| NAMELESS.to_owned(), |problem| problem.0);
-                Err(Box::new(Unusable::assemble(problem, identity, body, metadata)))
+                Err(Box::new(Unusable::assemble(problem, identity, body)))
             }
         }
     }
 }
 
-fn metadata(envelope: &Envelope<'_>, event: Attributes) -> Metadata {
+/// Reads what the message says beside its body.
+fn read_metadata(details: &mut RequestContext, envelope: &Envelope<'_>, event: &Attributes) {
     let header = |name| envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
     let parent = header("traceparent").or(event.traceparent.as_deref()).and_then(trace_context::traceparent);
     let state = header("tracestate").or(event.tracestate.as_deref()).and_then(trace_context::tracestate);
     let direct = short(envelope.reply_to).filter(|queue| queue.starts_with(DIRECT_REPLY));
-    Metadata {
-        correlation_id: short(envelope.correlation_id).map(str::to_owned),
-        reply_to: direct.map(str::to_owned),
-        requested_at: event.time.or(envelope.timestamp),
-        traceparent: parent.map(str::to_owned),
-        tracestate: state.filter(|_| parent.is_some()).map(str::to_owned),
-    }
+    details.correlation_id = short(envelope.correlation_id).map(str::to_owned);
+    details.reply_to = direct.map(str::to_owned);
+    details.requested_at = event.time.or(envelope.timestamp);
+    details.traceparent = parent.map(str::to_owned);
+    details.tracestate = state.filter(|_| parent.is_some()).map(str::to_owned);
 }
 
 /// The problem of a request that has no other.
 const NAMELESS: &str = "`name` is missing: the operation's name, such as \"projects/*/locations/*/operations/*\"";
 
 fn identity(body: &RequestBody, event: Option<&Identity>, envelope: &Envelope<'_>) -> Option<Identity> {
-    let request_id = body.request_id.as_deref().map(Identity::new);
+    let request_id = body.details.request_id.as_deref().map(Identity::new);
     let or_message = || short(envelope.message_id).map(Identity::new);
     request_id.or_else(|| event.cloned()).or_else(or_message).or_else(|| body.name_as_given().map(Identity::new))
 }
