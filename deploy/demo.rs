@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cancel_worker::broker::rabbitmq::{EventSubscription, Publisher, Session};
-use cancel_worker::broker::{Publisher as _, Session as _, Target, WaitLevel};
+use cancel_worker::broker::{Publisher as _, Session as _, Target, WaitLevels};
 use cancel_worker::message::{CancelRequest, OperationName, ReceivedEvent};
 use cancel_worker::settings;
 use cancel_worker::worker::now;
@@ -81,7 +81,8 @@ async fn delete_topology(amqp: &settings::Amqp) -> anyhow::Result<()> {
     let connection = lapin::Connection::connect(uri.expose_secret(), lapin::ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let prefix = &amqp.topology.prefix;
-    let levels = amqp.topology.wait_levels.0.iter().map(|level| format!("wait.{}", WaitLevel::new(**level).label()));
+    let levels = WaitLevels::of(&amqp.topology).context("no wait level")?;
+    let levels = levels.levels().map(|level| format!("wait.{}", level.label()));
     for queue in ["requests", "followups", "results", "dead"].map(ToOwned::to_owned).into_iter().chain(levels) {
         channel.queue_delete(format!("{prefix}.{queue}").into(), Default::default()).await?;
     }

@@ -90,35 +90,35 @@ async fn inspect_topology(
     let names = Names::new(&settings.topology);
     let mut findings = Vec::new();
     let mut channel = connection.channel().await?;
-    for part in topology::plan(&names, &settings.topology) {
-        if matches!(part, TopologyItem::Binding { .. }) {
+    for item in topology::plan(&names, &settings.topology) {
+        if matches!(item, TopologyItem::Binding { .. }) {
             continue;
         }
-        // The refusal of the part before has closed the channel.
+        // The refusal of the item before has closed the channel.
         if !channel.status().connected() {
             channel = connection.channel().await?;
         }
-        let status = look(&channel, &part, settings.topology.declare, address).await;
-        findings.push(Finding { what: part.what(), status });
+        let status = look(&channel, &item, settings.topology.declare, address).await;
+        findings.push(Finding { what: item.what(), status });
     }
     Ok(findings)
 }
 
-/// Verifies that the part exists, and only then asks for it with all its arguments: that creates nothing any more.
-async fn look(channel: &Channel, part: &TopologyItem, declare: bool, address: &Address) -> Result<Status, BrokerError> {
-    let ours = declare && !part.is_external();
-    let depth = match topology::ensure(channel, part, true).await {
+/// Verifies that the item exists, and only then asks for it with all its arguments: that creates nothing any more.
+async fn look(channel: &Channel, item: &TopologyItem, declare: bool, address: &Address) -> Result<Status, BrokerError> {
+    let ours = declare && !item.is_external();
+    let depth = match topology::ensure(channel, item, true).await {
         Ok(depth) => depth,
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
             return Ok(Status::ToBeDeclared);
         }
-        Err(error) => return Err(fault(&error, part, true, address)),
+        Err(error) => return Err(fault(&error, item, true, address)),
     };
     if ours {
-        topology::ensure(channel, part, false).await.map_err(|error| fault(&error, part, false, address))?;
+        topology::ensure(channel, item, false).await.map_err(|error| fault(&error, item, false, address))?;
     }
     let Depth { messages, consumers } = depth;
-    Ok(match part {
+    Ok(match item {
         TopologyItem::Queue { .. } => Status::Queue { messages, consumers },
         TopologyItem::Exchange { .. } | TopologyItem::Binding { .. } => Status::Exchange,
     })

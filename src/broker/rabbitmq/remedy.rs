@@ -5,9 +5,9 @@ use super::topology_item::TopologyItem;
 use crate::broker::error::{BrokerError, for_shell};
 
 /// What a refused declaration means, and what to do.
-pub(super) fn fault(error: &lapin::Error, part: &TopologyItem, passive: bool, address: &Address) -> BrokerError {
-    let what = part.what();
-    let verb = match part {
+pub(super) fn fault(error: &lapin::Error, item: &TopologyItem, passive: bool, address: &Address) -> BrokerError {
+    let what = item.what();
+    let verb = match item {
         _ if passive => "verify",
         TopologyItem::Binding { .. } => "make",
         TopologyItem::Exchange { .. } | TopologyItem::Queue { .. } => "declare",
@@ -21,11 +21,11 @@ pub(super) fn fault(error: &lapin::Error, part: &TopologyItem, passive: bool, ad
             vhost: address.vhost().to_owned(),
         },
         Some((Refusal::NotFound, _)) if passive => {
-            BrokerError::Missing { remedy: missing_remedy(part).to_owned(), what }
+            BrokerError::Missing { remedy: missing_remedy(item).to_owned(), what }
         }
         Some((Refusal::Precondition, reply)) => match difference(reply.get_message().as_str()) {
             Some((argument, wanted, found)) => BrokerError::Inequivalent {
-                remedy: remedy(part, &argument, address.vhost()),
+                remedy: remedy(item, &argument, address.vhost()),
                 what,
                 argument,
                 wanted,
@@ -37,8 +37,8 @@ pub(super) fn fault(error: &lapin::Error, part: &TopologyItem, passive: bool, ad
     }
 }
 
-fn missing_remedy(part: &TopologyItem) -> &'static str {
-    if part.is_external() {
+fn missing_remedy(item: &TopologyItem) -> &'static str {
+    if item.is_external() {
         "it is named in amqp.topology.external, so create it or correct the name there"
     } else {
         "create it, or set amqp.topology.declare = true to have it declared"
@@ -46,12 +46,12 @@ fn missing_remedy(part: &TopologyItem) -> &'static str {
 }
 
 /// RabbitMQ refuses to delete a quorum queue only if it is empty: so the operator has to look.
-fn remedy(part: &TopologyItem, argument: &str, vhost: &str) -> String {
+fn remedy(item: &TopologyItem, argument: &str, vhost: &str) -> String {
     let setting = match argument {
         "x-delivery-limit" => "set amqp.topology.delivery_limit to what it has, ",
         _ => "",
     };
-    match part {
+    match item {
         TopologyItem::Queue { name, .. } => {
             let (vhost, name) = (for_shell(vhost), for_shell(&name.name));
             format!(

@@ -17,22 +17,22 @@ const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
 /// Everything, in the order in which it can be declared.
 pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<TopologyItem> {
-    let mut parts = Vec::new();
+    let mut items = Vec::new();
     let dead = names.dead.address(DEAD_KEY);
     let work = || quorum(&[("x-delivery-limit", i64::from(settings.delivery_limit).into())], Some(&dead));
     let kept = || quorum(&[("x-delivery-limit", NO_DELIVERY_LIMIT.into())], None);
 
-    queue_with_exchange(&mut parts, &names.dead, ExchangeKind::Direct, DEAD_KEY, kept());
-    queue_with_exchange(&mut parts, &names.requests, ExchangeKind::Topic, "#", work());
-    queue_with_exchange(&mut parts, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, work());
+    queue_with_exchange(&mut items, &names.dead, ExchangeKind::Direct, DEAD_KEY, kept());
+    queue_with_exchange(&mut items, &names.requests, ExchangeKind::Topic, "#", work());
+    queue_with_exchange(&mut items, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, work());
 
     let back = names.followups.address(FOLLOWUP_KEY);
-    parts.push(TopologyItem::Exchange { name: names.wait_exchange.clone(), kind: ExchangeKind::Direct });
+    items.push(TopologyItem::Exchange { name: names.wait_exchange.clone(), kind: ExchangeKind::Direct });
     for level in &names.levels {
         let queue = names.wait_queue(level);
         let ttl = i64::try_from(level.ttl().as_millis()).unwrap_or(i64::MAX);
-        bound(
-            &mut parts,
+        queue_and_binding(
+            &mut items,
             &queue,
             &names.wait_exchange,
             level.label(),
@@ -40,15 +40,15 @@ pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<Topology
         );
     }
 
-    parts.push(TopologyItem::Exchange { name: names.events_exchange.clone(), kind: ExchangeKind::Topic });
+    items.push(TopologyItem::Exchange { name: names.events_exchange.clone(), kind: ExchangeKind::Topic });
     if let Some(results) = &names.results {
-        bound(&mut parts, results, &names.events_exchange, "operation.#", kept());
+        queue_and_binding(&mut items, results, &names.events_exchange, "operation.#", kept());
     }
-    parts
+    items
 }
 
 fn queue_with_exchange(
-    parts: &mut Vec<TopologyItem>,
+    items: &mut Vec<TopologyItem>,
     binding: &QueueBinding,
     kind: ExchangeKind,
     key: &str,
@@ -56,18 +56,18 @@ fn queue_with_exchange(
 ) {
     match &binding.exchange {
         Some(exchange) => {
-            parts.push(TopologyItem::Exchange { name: exchange.clone(), kind });
-            bound(parts, &binding.queue, exchange, key, arguments);
+            items.push(TopologyItem::Exchange { name: exchange.clone(), kind });
+            queue_and_binding(items, &binding.queue, exchange, key, arguments);
         }
-        None => parts.push(TopologyItem::Queue { name: binding.queue.clone(), arguments }),
+        None => items.push(TopologyItem::Queue { name: binding.queue.clone(), arguments }),
     }
 }
 
 /// A queue, and its binding where both ends are ours.
-fn bound(parts: &mut Vec<TopologyItem>, queue: &Name, exchange: &Name, key: &str, arguments: FieldTable) {
-    parts.push(TopologyItem::Queue { name: queue.clone(), arguments });
+fn queue_and_binding(items: &mut Vec<TopologyItem>, queue: &Name, exchange: &Name, key: &str, arguments: FieldTable) {
+    items.push(TopologyItem::Queue { name: queue.clone(), arguments });
     if !queue.external && !exchange.external {
-        parts.push(TopologyItem::Binding {
+        items.push(TopologyItem::Binding {
             queue: queue.name.clone(),
             exchange: exchange.name.clone(),
             key: key.to_owned(),
@@ -95,7 +95,7 @@ fn quorum(arguments: &[(&str, AMQPValue)], dead_letters: Option<&(String, String
 
 /// Declares what is ours and verifies what is not; with `amqp.topology.declare = false` verifies everything. Verified
 /// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare. Answers with what
-/// was missing and has been made; ends with the first part that is refused.
+/// was missing and has been made; ends with the first item that is refused.
 pub(super) async fn apply(
     connection: &BrokerConnection,
     address: &Address,
@@ -105,10 +105,10 @@ pub(super) async fn apply(
     // A refusal closes the channel: this one is for nothing else.
     let mut channel = connection.channel().await?;
     let mut made = Vec::new();
-    for part in plan(names, settings) {
-        let missing = put(connection, &mut channel, &part, settings.declare, false, address).await?;
-        if missing || part.is_bound_to(&made) {
-            made.push(part);
+    for item in plan(names, settings) {
+        let missing = put(connection, &mut channel, &item, settings.declare, false, address).await?;
+        if missing || item.is_binding_of(&made) {
+            made.push(item);
         }
     }
     channel.close(200, "OK".into()).await.map_err(|error| connection_lost(connection.role(), &error))?;
@@ -124,7 +124,7 @@ pub(super) struct Findings {
     pub(super) problems: Vec<BrokerError>,
 }
 
-/// The same as [`apply`], but a part that is refused keeps no other from being made, and permissions that were withdrawn
+/// The same as [`apply`], but an item that is refused keeps no other from being made, and permissions that were withdrawn
 /// are no fault as long as everything is there.
 ///
 /// # Errors
@@ -138,17 +138,17 @@ pub(super) async fn look_after(
     let mut channel = connection.channel().await?;
     let mut findings = Findings::default();
     let mut refused = Vec::new();
-    for part in plan(names, settings) {
+    for item in plan(names, settings) {
         // Without one of its ends a binding cannot be made, which is said of that end already.
-        if part.is_bound_to(&refused) {
+        if item.is_binding_of(&refused) {
             continue;
         }
-        match put(connection, &mut channel, &part, settings.declare, true, address).await {
-            Ok(missing) if missing || part.is_bound_to(&findings.made) => findings.made.push(part),
+        match put(connection, &mut channel, &item, settings.declare, true, address).await {
+            Ok(missing) if missing || item.is_binding_of(&findings.made) => findings.made.push(item),
             Ok(_) => {}
             Err(error) if connection.lapin().status().connected() => {
                 findings.problems.push(error);
-                refused.push(part);
+                refused.push(item);
             }
             Err(error) => return Err(error),
         }
@@ -156,43 +156,43 @@ pub(super) async fn look_after(
     Ok(findings)
 }
 
-/// Declares one part, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,
-/// a part that is there need not be one that may be declared.
+/// Declares one item, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,
+/// an item that is there need not be one that may be declared.
 async fn put(
     connection: &BrokerConnection,
     channel: &mut Channel,
-    part: &TopologyItem,
+    item: &TopologyItem,
     declare: bool,
     there_is_enough: bool,
     address: &Address,
 ) -> Result<bool, BrokerError> {
-    // The refusal of the part before has closed it.
+    // The refusal of the item before has closed it.
     if !channel.status().connected() {
         *channel = connection.channel().await?;
     }
-    let ours = declare && !part.is_external();
-    let missing = match ensure(channel, part, true).await {
+    let ours = declare && !item.is_external();
+    let missing = match ensure(channel, item, true).await {
         Ok(_) => false,
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
             *channel = connection.channel().await?;
             true
         }
-        Err(error) => return Err(fault(&error, part, true, address)),
+        Err(error) => return Err(fault(&error, item, true, address)),
     };
     if !ours {
         return Ok(false);
     }
-    match ensure(channel, part, false).await {
+    match ensure(channel, item, false).await {
         Ok(_) => Ok(missing),
         Err(error) if there_is_enough && !missing && matches!(refusal(&error), Some((Refusal::Access, _))) => Ok(false),
-        Err(error) => Err(fault(&error, part, false, address)),
+        Err(error) => Err(fault(&error, item, false, address)),
     }
 }
 
-/// Declares one part, or verifies it.
-pub(super) async fn ensure(channel: &Channel, part: &TopologyItem, passive: bool) -> lapin::Result<Depth> {
+/// Declares one item, or verifies it.
+pub(super) async fn ensure(channel: &Channel, item: &TopologyItem, passive: bool) -> lapin::Result<Depth> {
     let mut depth = Depth::default();
-    match part {
+    match item {
         TopologyItem::Exchange { name, kind } => {
             let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
             channel.exchange_declare(short(&name.name)?, kind.clone(), options, FieldTable::default()).await?;

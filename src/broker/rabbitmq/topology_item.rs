@@ -20,9 +20,9 @@ impl TopologyItem {
     }
 
     /// Whether it is a binding, and one of its ends is among these.
-    pub(super) fn is_bound_to(&self, parts: &[Self]) -> bool {
+    pub(super) fn is_binding_of(&self, items: &[Self]) -> bool {
         let Self::Binding { queue, exchange, .. } = self else { return false };
-        parts.iter().any(|part| match part {
+        items.iter().any(|item| match item {
             Self::Queue { name, .. } => name.name == *queue,
             Self::Exchange { name, .. } => name.name == *exchange,
             Self::Binding { .. } => false,

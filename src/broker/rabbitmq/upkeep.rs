@@ -121,18 +121,18 @@ impl Upkeep {
 }
 
 /// Says what was missing and has been made again, in one line.
-pub(super) fn tell_made(parts: &[TopologyItem]) {
-    if !parts.is_empty() {
+pub(super) fn tell_made(items: &[TopologyItem]) {
+    if !items.is_empty() {
         tracing::warn!(
-            parts = named(parts),
+            parts = named(items),
             "parts of the topology were missing and have been made anew; what was in a queue that was deleted is lost"
         );
     }
 }
 
 /// All in one text.
-pub(super) fn named(parts: &[TopologyItem]) -> String {
-    parts.iter().map(TopologyItem::what).collect::<Vec<_>>().join(", ")
+pub(super) fn named(items: &[TopologyItem]) -> String {
+    items.iter().map(TopologyItem::what).collect::<Vec<_>>().join(", ")
 }
 
 fn told(problems: &[BrokerError]) -> Option<String> {
