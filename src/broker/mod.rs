@@ -12,7 +12,7 @@
 //! | `role` | [`Role`]: what a connection is for |
 //! | `source`, `target` | [`Source`]: where a delivery comes from; [`Target`]: where a message goes |
 //! | `wait_levels` | [`WaitLevels`]: which wait queue |
-//! | [`rabbitmq`] | the adapter: everything that knows lapin |
+//! | `rabbitmq/` | [the adapter](rabbitmq): everything that knows lapin |
 
 pub mod rabbitmq;
 
