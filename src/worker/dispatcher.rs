@@ -1,15 +1,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::Id;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::handler::Handler;
 use super::in_hand::{CLOSE_DELAY, Fault, Tasks, finish_in_hand, task_ended};
+use super::quarantine::SafeMode;
 use super::settler::Settler;
-use crate::broker::{BrokerError, Delivery as _, Session, Source};
+use crate::broker::{BrokerError, Session};
 use crate::operations_api::Operations;
 use crate::settings::Settings;
 use crate::telemetry::Readiness;
@@ -28,22 +28,11 @@ pub(super) enum DispatchEnd {
     },
 }
 
-/// After so many sessions in a row that did not last, in this process or with the delivery at hand, any message may be what
-/// ends them.
-const MAX_SHORT_SESSIONS: u32 = 3;
-
-/// How long a delivery that is handled alone keeps the others waiting: as long as a healthy API may need.
-const ALONE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long a session goes on with what has not come suspiciously often, one at a time.
-const SAFE_MODE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What a session keeps to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     prefetch: u16,
-    /// A delivery that has come so often may be what ends the sessions: it is handled alone.
-    suspicious: u32,
+    safe_mode: SafeMode,
     /// From the stop to the end.
     grace: Duration,
     /// For what is in hand when its queue is gone: a wait and a call.
@@ -53,9 +42,10 @@ pub(super) struct Limits {
 impl Limits {
     pub(super) fn new(settings: &Settings) -> Self {
         let grace = *settings.worker.shutdown_grace;
+        let prefetch = settings.amqp.prefetch;
         Self {
-            prefetch: settings.amqp.prefetch,
-            suspicious: (settings.amqp.topology.delivery_limit / 4).max(1),
+            prefetch,
+            safe_mode: SafeMode::new(settings.amqp.topology.delivery_limit, prefetch),
             grace,
             last_call: grace.min(settings.worker.inline_wait.saturating_add(*settings.api.call_timeout)),
         }
@@ -69,142 +59,113 @@ pub(super) async fn work<O: Operations, S: Session>(
     settler: &Arc<Settler>,
     mut session: S,
     limits: &Limits,
-    lost_soon: u32,
+    short_sessions: u32,
     readiness: &Readiness,
 ) -> DispatchEnd {
-    let publisher = session.publisher();
     let mut tasks = Tasks::new();
-    let hurry = CancellationToken::new();
-    let one = |delivery, alone| {
-        let (handler, settler, hurry) = (Arc::clone(handler), Arc::clone(settler), hurry.clone());
-        process::<O, S>(handler, settler, publisher.clone(), delivery, alone, hurry)
-    };
-    let start = async {
-        let careful = lost_soon >= MAX_SHORT_SESSIONS;
-        let heads = safe_mode(&session, limits, careful, &mut tasks, |delivery| one(delivery, true)).await?;
-        session.consume(limits.prefetch).await?;
-        Ok(heads)
+    let processor = Processor::<O, S> {
+        handler: Arc::clone(handler),
+        settler: Arc::clone(settler),
+        publisher: session.publisher(),
+        set_aside: CancellationToken::new(),
     };
     let started = tokio::select! {
         biased;
         () = handler.stop.cancelled() => return stop(tasks, session, limits.grace).await,
-        started = start => started,
+        started = start(&processor, &mut session, limits, short_sessions, &mut tasks) => started,
     };
-    let heads = match started {
-        Ok(heads) => heads,
-        Err(fault) => return fault_end(tasks, session, fault, Duration::ZERO, readiness).await,
-    };
-    let since = Instant::now();
-    for delivery in heads {
-        tasks.spawn(one(delivery, false));
+    if let Err(fault) = started {
+        return fault_end(tasks, session, fault, Duration::ZERO, readiness).await;
     }
+    let since = Instant::now();
     readiness.consuming();
     info!(prefetch = limits.prefetch, "consuming");
-    loop {
-        tokio::select! {
-            biased;
-            () = handler.stop.cancelled() => break,
-            Some(ended) = tasks.join_next() => if let Err(fault) = task_ended(ended) {
-                return fault_end(tasks, session, fault, since.elapsed(), readiness).await;
-            },
-            next = session.next() => match next {
-                Ok(delivery) => {
-                    tasks.spawn(one(delivery, false));
-                }
-                Err(error) => {
-                    if matches!(error, BrokerError::ConsumerCancelled { .. }) {
-                        readiness.no_session(&error);
-                        let Limits { last_call, grace, .. } = *limits;
-                        finish_in_hand(&mut tasks, &mut session, last_call, grace, &hurry, &handler.stop).await;
-                    }
-                    return fault_end(tasks, session, error.into(), since.elapsed(), readiness).await;
-                }
-            },
-        }
+    match consume(&processor, &mut session, limits, &mut tasks, readiness).await {
+        Ok(()) => stop(tasks, session, limits.grace).await,
+        Err(fault) => fault_end(tasks, session, fault, since.elapsed(), readiness).await,
     }
-    stop(tasks, session, limits.grace).await
 }
 
-/// A message that ends every session it is delivered in takes whatever is in flight beside it towards the delivery limit,
-/// until good requests are dead-lettered without an answer. So each session begins with the heads of both queues, and what
-/// has come suspiciously often is handled one at a time. The broker puts what it takes back before what is new, but in any
-/// order: so where the last sessions did not last, all that comes again is handled like this until one has never come
-/// before, or for [`SAFE_MODE_TIMEOUT`]. What ends sessions reaches its limit alone, and what only stood beside it is finished. Answers
-/// with the heads that nothing is wrong with.
-///
-/// Follow-ups first: only upstream can write what ends a session as soon as it is delivered.
-async fn safe_mode<S: Session, F>(
-    session: &S,
+/// Safe mode first, then the consumers.
+async fn start<O: Operations, S: Session>(
+    processor: &Processor<O, S>,
+    session: &mut S,
     limits: &Limits,
-    mut careful: bool,
+    short_sessions: u32,
     tasks: &mut Tasks,
-    alone: impl Fn(S::Delivery) -> F,
-) -> Result<Vec<S::Delivery>, Fault>
-where
-    F: Future<Output = Result<(), BrokerError>> + Send + 'static,
-{
-    let mut heads = Vec::new();
-    let end = Instant::now() + SAFE_MODE_TIMEOUT;
-    for source in [Source::Followups, Source::Requests] {
-        while let Some(delivery) = session.take(source).await? {
-            let redeliveries = delivery.redeliveries();
-            let suspicious = redeliveries >= limits.suspicious;
-            careful |= suspicious || redeliveries >= MAX_SHORT_SESSIONS;
-            if !suspicious && (redeliveries == 0 || !careful || Instant::now() >= end) {
-                heads.push(delivery);
-                break;
-            }
-            if suspicious {
-                warn!(%source, redeliveries, "a delivery has come suspiciously often and is handled alone");
-            }
-            // In a task: a panic is this delivery's end, not the process's.
-            let task = tasks.spawn(alone(delivery)).id();
-            ended(tasks, task).await?;
-            // Those that still wait for the API, or to be published, are not to be more than in any session.
-            while tasks.len() >= usize::from(limits.prefetch)
-                && let Some(ended) = tasks.join_next().await
-            {
-                task_ended(ended)?;
-            }
-        }
-    }
-    Ok(heads)
-}
-
-/// Waits until this task has ended. One that waits for an API which does not answer goes on beside the next.
-async fn ended(tasks: &mut Tasks, task: Id) -> Result<(), Fault> {
-    let end = Instant::now() + ALONE_TIMEOUT;
-    while let Ok(Some(next)) = timeout_at(end, tasks.join_next_with_id()).await {
-        let (id, result) = next.map_err(|_| Fault::Panicked)?;
-        result?;
-        if id == task {
-            break;
-        }
+) -> Result<(), Fault> {
+    let isolated = |delivery| processor.process(delivery, true);
+    let heads = limits.safe_mode.run(session, short_sessions, tasks, isolated).await?;
+    session.consume(limits.prefetch).await?;
+    for delivery in heads {
+        tasks.spawn(processor.process(delivery, false));
     }
     Ok(())
 }
 
-/// Handles a delivery and settles it; when in a hurry, puts it aside instead.
-async fn process<O: Operations, S: Session>(
+/// Has every delivery handled and settled until the stop.
+async fn consume<O: Operations, S: Session>(
+    processor: &Processor<O, S>,
+    session: &mut S,
+    limits: &Limits,
+    tasks: &mut Tasks,
+    readiness: &Readiness,
+) -> Result<(), Fault> {
+    let Processor { handler, set_aside, .. } = processor;
+    let error = loop {
+        tokio::select! {
+            biased;
+            () = handler.stop.cancelled() => return Ok(()),
+            Some(ended) = tasks.join_next() => task_ended(ended)?,
+            next = session.next() => match next {
+                Ok(delivery) => {
+                    tasks.spawn(processor.process(delivery, false));
+                }
+                Err(error) => break error,
+            },
+        }
+    };
+    if matches!(error, BrokerError::ConsumerCancelled { .. }) {
+        readiness.no_session(&error);
+        finish_in_hand(tasks, session, limits.last_call, limits.grace, set_aside, &handler.stop).await;
+    }
+    Err(error.into())
+}
+
+/// What handles and settles the deliveries of one session.
+struct Processor<O, S: Session> {
     handler: Arc<Handler<O>>,
     settler: Arc<Settler>,
     publisher: S::Publisher,
-    delivery: S::Delivery,
-    alone: bool,
-    hurry: CancellationToken,
-) -> Result<(), BrokerError> {
-    let finish = async {
-        let disposition = handler.handle(&delivery, alone).await;
-        settler.publish_all(&publisher, &delivery, disposition, &handler.counters).await
-    };
-    let settled = tokio::select! {
-        biased;
-        () = hurry.cancelled() => {
-            settler.publish_all(&publisher, &delivery, handler.set_aside(&delivery), &handler.counters).await
+    /// Cancelled when what is in hand has to be put into a wait queue at once.
+    set_aside: CancellationToken,
+}
+
+impl<O: Operations, S: Session> Processor<O, S> {
+    /// Handles a delivery and settles it, or sets it aside when that is asked for first. What this returns owns all that it
+    /// needs.
+    fn process(
+        &self,
+        delivery: S::Delivery,
+        isolated: bool,
+    ) -> impl Future<Output = Result<(), BrokerError>> + Send + use<O, S> {
+        let (handler, settler) = (Arc::clone(&self.handler), Arc::clone(&self.settler));
+        let (publisher, set_aside) = (self.publisher.clone(), self.set_aside.clone());
+        async move {
+            let finish = async {
+                let disposition = handler.handle(&delivery, isolated).await;
+                settler.publish_all(&publisher, &delivery, disposition, &handler.counters).await
+            };
+            let settled = tokio::select! {
+                biased;
+                () = set_aside.cancelled() => {
+                    settler.publish_all(&publisher, &delivery, handler.set_aside(&delivery), &handler.counters).await
+                }
+                settled = finish => settled,
+            };
+            settler.acknowledge(&publisher, delivery, settled?).await
         }
-        settled = finish => settled,
-    };
-    settler.acknowledge(&publisher, delivery, settled?).await
+    }
 }
 
 /// Nothing of a dead session is finished: its deliveries come again, and work on them now would be work done twice.
@@ -240,7 +201,7 @@ async fn stop(mut tasks: Tasks, mut session: impl Session, grace: Duration) -> D
         tasks.shutdown().await;
     }
     // RabbitMQ 3.10 may forget acknowledgements that arrive just before a channel's end, and delivers again what was
-    // answered. This pause makes that rare, not impossible: delivery is at least once.
+    // answered. This delay makes that rare, not impossible: delivery is at least once.
     tokio::time::sleep(CLOSE_DELAY).await;
     session.close().await;
     DispatchEnd::Stopped

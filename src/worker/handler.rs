@@ -8,7 +8,6 @@ use tracing::{debug, error, warn};
 
 use super::call_permits::CallPermits;
 use super::clock::Clock;
-use super::counters::Counters;
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use super::driver::drive;
 use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
@@ -19,6 +18,7 @@ use crate::message::{
     UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
+use crate::telemetry::Counters;
 
 /// Everything that handling a delivery needs and that outlives sessions.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ pub(super) async fn finish_in_hand(
     session: &mut impl Session,
     last_call: Duration,
     grace: Duration,
-    hurry: &CancellationToken,
+    set_aside: &CancellationToken,
     stop: &CancellationToken,
 ) {
     info!(in_flight = tasks.len(), "a consumed queue is gone; what is in hand is finished or put aside");
@@ -57,7 +57,7 @@ pub(super) async fn finish_in_hand(
         }
         () = stop.cancelled() => {}
     }
-    hurry.cancel();
+    set_aside.cancel();
     let grace_over = async {
         stop.cancelled().await;
         sleep(grace).await;

@@ -1,4 +1,4 @@
-//! The worker: takes deliveries, pursues their operations, publishes what came of it, and only then acknowledges.
+//! The worker: takes deliveries, drives their operations to an end, publishes what came of it, and only then acknowledges.
 //!
 //! ```text
 //! supervisor ─▶ dispatcher ─▶ for each delivery: handler ─▶ Disposition ─▶ settler ─▶ ack
@@ -8,22 +8,23 @@
 //! |---|---|
 //! | `supervisor` | [`run`]: builds sessions for ever, one after the other, until it is told to stop |
 //! | `dispatcher` | takes deliveries of one session and has each handled and settled in a task of its own |
+//! | `quarantine` | safe mode: what may be what ends the sessions is handled one at a time; all its thresholds |
 //! | `in_hand` | finishes what a session holds when the queue that it came from is gone |
 //! | `handler`, `disposition` | what becomes of a delivery: talks to the Operations API, never to the broker |
 //! | `driver` | [`drive`]: the calls and waits that `cancellation` decides on; the `cancel` command uses it as well |
 //! | `call_permits` | [`CallPermits`]: whether a call goes now, by circuit breaker and rate limit |
-//! | `waiting` | [`WaitBudget`]: how long a delivery is held for a wait |
+//! | `waiting` | every wait by one table: held in memory or not, at which wait level, what is left; [`WaitBudget`] |
 //! | `settler` | does what was decided; nothing else publishes or acknowledges |
-//! | `clock`, `counters` | time and jitter; what was settled |
+//! | `clock` | time and jitter |
 
 mod call_permits;
 mod clock;
-mod counters;
 mod dispatcher;
 mod disposition;
 mod driver;
 mod handler;
 mod in_hand;
+mod quarantine;
 mod settler;
 mod supervisor;
 mod waiting;

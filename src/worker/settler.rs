@@ -1,15 +1,13 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tracing::{debug, error, info};
 
-use super::counters::Counters;
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use crate::broker::{BrokerError, Delivery, PublishError, Publisher, Target};
 use crate::message::Outgoing;
 use crate::pacing::{Backoff, InvalidBackoff};
-use crate::telemetry::Readiness;
+use crate::telemetry::{Counters, Readiness};
 
 /// Does what was decided: the only place that publishes what came of a delivery and acknowledges it, in this order.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ impl Settler {
             Disposition::Requeue => return Ok(Settled::Requeue),
             Disposition::Delay { follow_up, level } => {
                 let proof = self.publish(publisher, &Target::Wait(level), &follow_up).await?;
-                counters.delayed.fetch_add(1, Relaxed);
+                counters.delayed();
                 proof
             }
             Disposition::Finish(answer) => {
@@ -67,7 +65,7 @@ impl Settler {
                 }
                 let headers = note.headers();
                 let proof = self.publish_until_confirmed(|| publisher.dead_letter(delivery, headers.clone())).await?;
-                counters.unusable.fetch_add(1, Relaxed);
+                counters.unusable();
                 proof
             }
         };

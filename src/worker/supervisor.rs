@@ -9,9 +9,9 @@ use tracing::{error, warn};
 
 use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
-use super::counters::Counters;
 use super::dispatcher::{DispatchEnd, Limits, work};
 use super::handler::Handler;
+use super::quarantine::MIN_SESSION_AGE;
 use super::settler::{Settler, publish_retry};
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::{Broker, BrokerError, Session as _, WaitLevels};
@@ -20,7 +20,7 @@ use crate::message::EventFormat;
 use crate::operations_api::Operations;
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::settings::Settings;
-use crate::telemetry::Readiness;
+use crate::telemetry::{Counters, Readiness};
 
 /// Why the worker does not run.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,6 @@ pub enum RunError {
     #[error("use the setting amqp.topology.wait_levels: at least one is needed")]
     NoWaitLevels,
 }
-
-/// A session that consumed for this long was a good one.
-const MIN_SESSION_AGE: Duration = Duration::from_secs(30);
 
 /// The interval after the loss of a session: from one to three seconds as the settings come. Not shorter, since where a
 /// cluster has lost a node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders
@@ -102,7 +99,7 @@ pub async fn run_on<B: Broker, O: Operations>(
         };
         sessions.built();
         readiness.preparing(session.blocked(), session.topology_problem());
-        match work(&handler, &settler, session, &limits, sessions.lost_soon, &readiness).await {
+        match work(&handler, &settler, session, &limits, sessions.short_sessions, &readiness).await {
             DispatchEnd::Stopped => return Ok(()),
             DispatchEnd::Fault { fault, consumed } => {
                 warn!(%fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
@@ -123,14 +120,14 @@ struct Sessions {
     /// Pauses in a row since there was none, or since one was lost.
     pauses: u32,
     /// In a row that were built and did not last.
-    lost_soon: u32,
+    short_sessions: u32,
     had_one: bool,
     reported: Option<(String, Instant)>,
 }
 
 impl Sessions {
     const fn new(reconnect: Backoff) -> Self {
-        Self { reconnect, pauses: 0, lost_soon: 0, had_one: false, reported: None }
+        Self { reconnect, pauses: 0, short_sessions: 0, had_one: false, reported: None }
     }
 
     /// No session could be built: how long to wait, or that there is no use in trying. `jitter` is from 0 to 1.
@@ -152,7 +149,7 @@ impl Sessions {
     /// A session that consumed for this long was lost: how long to wait. The mean does not grow: a message that ends every
     /// session has to do so some twenty times before it is dead, and all others wait for that.
     fn lost(&mut self, consumed: Duration, jitter: f64) -> Duration {
-        self.lost_soon = if consumed >= MIN_SESSION_AGE { 0 } else { self.lost_soon.saturating_add(1) };
+        self.short_sessions = if consumed >= MIN_SESSION_AGE { 0 } else { self.short_sessions.saturating_add(1) };
         self.pause(jitter)
     }
 

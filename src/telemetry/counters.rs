@@ -7,17 +7,21 @@ use crate::cancellation::Outcome;
 
 /// What was settled since the process started.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) cancelled: AtomicU64,
-    pub(super) completed: AtomicU64,
-    pub(super) unimplemented: AtomicU64,
-    pub(super) failed: AtomicU64,
-    pub(super) unusable: AtomicU64,
-    pub(super) delayed: AtomicU64,
+pub struct Counters {
+    cancelled: AtomicU64,
+    completed: AtomicU64,
+    unimplemented: AtomicU64,
+    failed: AtomicU64,
+    unusable: AtomicU64,
+    delayed: AtomicU64,
 }
 
+/// From one summary line to the next.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 impl Counters {
-    pub(super) fn finished(&self, outcome: Outcome) {
+    /// A request was answered.
+    pub fn finished(&self, outcome: Outcome) {
         let counter = match outcome {
             Outcome::Cancelled => &self.cancelled,
             Outcome::Completed => &self.completed,
@@ -27,17 +31,26 @@ impl Counters {
         counter.fetch_add(1, Relaxed);
     }
 
+    /// A message that cannot be used was dead-lettered.
+    pub fn unusable(&self) {
+        self.unusable.fetch_add(1, Relaxed);
+    }
+
+    /// A request was put into a wait queue.
+    pub fn delayed(&self) {
+        self.delayed.fetch_add(1, Relaxed);
+    }
+
     fn snapshot(&self) -> [u64; 6] {
         [&self.cancelled, &self.completed, &self.unimplemented, &self.failed, &self.unusable, &self.delayed]
             .map(|counter| counter.load(Relaxed))
     }
 
     /// Logs, each minute in which something was settled, how much it was. Never ends.
-    pub(super) async fn report(&self) {
-        const EVERY: Duration = Duration::from_secs(60);
+    pub async fn report(&self) {
         let mut before = self.snapshot();
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(REPORT_INTERVAL).await;
             let after = self.snapshot();
             if after != before {
                 let mut delta = after;
