@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cancel_worker::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 use cancel_worker::message::{
-    CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
+    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
     OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
 };
 use serde::Deserialize;
@@ -347,10 +347,10 @@ fn dead_letters_are_marked_as_they_always_were() {
     ];
     assert_eq!(letters.each_ref().map(|(reason, ..)| *reason), DeadReason::ALL);
     for (reason, detail, identity) in letters {
-        let letter = DeadLetter { reason, detail, identity, time: NOW, worker: "worker-1".into() };
+        let letter = DeadLetterHeaders { reason, detail, identity, time: NOW, worker: "worker-1".into() };
         check_json("dead_letter", &format!("{}.headers.json", reason.as_str()), &json!(letter.headers()));
     }
     let (reason, detail) = (DeadReason::Failed, "é".repeat(600));
-    let letter = DeadLetter { reason, detail, identity: None, time: NOW, worker: "worker-1".into() };
+    let letter = DeadLetterHeaders { reason, detail, identity: None, time: NOW, worker: "worker-1".into() };
     check_json("dead_letter", "long-detail.headers.json", &json!(letter.headers()));
 }

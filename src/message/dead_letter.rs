@@ -9,7 +9,7 @@ const MAX_DETAIL: usize = 1024;
 
 /// Why a message was put into the dead queue. Put beside the original body and properties, as headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct DeadLetterHeaders {
     /// What happened, in one word.
     pub reason: DeadReason,
     /// What happened, in a sentence.
@@ -48,7 +48,7 @@ impl DeadReason {
     }
 }
 
-impl DeadLetter {
+impl DeadLetterHeaders {
     /// Header: the word of [`DeadReason`].
     pub const REASON: &'static str = "cancel-worker-reason";
     /// Header: a sentence of at most 1 KiB.

@@ -12,7 +12,7 @@ use super::timestamp;
 use super::trace_context;
 use crate::cancellation::{Calls, Progress};
 
-/// The version that is written. A reader takes its own version and the one before it.
+/// The version that is written, and so far the only one that is read.
 const VERSION: u32 = 1;
 
 /// Larger operation resources, in bytes, are not carried along: the next get brings one anyway, and an answer without it
@@ -89,7 +89,7 @@ impl FollowUp {
         object.text("tracestate", request.details.tracestate.as_deref());
     }
 
-    /// Reads a follow-up of this version or the one before it.
+    /// Reads a follow-up of this version.
     ///
     /// # Errors
     /// Says what is wrong with it: an unknown version is never guessed at.

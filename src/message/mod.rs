@@ -7,7 +7,7 @@
 //! | cancel request | [`CancelRequest`], or [`Unusable`] where it cannot be read | upstream → worker |
 //! | result event | [`ResultEvent`], read back as [`ReceivedEvent`] | worker → upstream |
 //! | follow-up | [`FollowUp`] | worker → worker, through a wait queue |
-//! | dead letter | [`DeadLetter`]: headers beside an untouched message | worker → people |
+//! | dead letter | [`DeadLetterHeaders`]: headers beside an untouched message | worker → people |
 //!
 //! | file | what |
 //! |---|---|
@@ -45,7 +45,7 @@ mod request;
 mod timestamp;
 mod trace_context;
 
-pub use dead_letter::{DeadLetter, DeadReason};
+pub use dead_letter::{DeadLetterHeaders, DeadReason};
 pub use envelope::{Envelope, Outgoing};
 pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, ResultEvent, UnreadableEvent};
 pub use follow_up::{FollowUp, UnreadableFollowUp, Unwritable};

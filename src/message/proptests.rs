@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::{
-    CancelRequest, DeadLetter, DeadReason, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, OperationName,
-    Outgoing, ReceivedEvent, RequestContext, ResultEvent,
+    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, NamePatterns,
+    OperationName, Outgoing, ReceivedEvent, RequestContext, ResultEvent,
 };
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 
@@ -259,7 +259,7 @@ proptest! {
 
     #[test]
     fn the_headers_of_a_dead_letter_fit_a_frame(detail in "\\PC{0,1000}", worker in "\\PC{0,300}", time in any_time()) {
-        let letter = DeadLetter { reason: DeadReason::Failed, detail, identity: None, time, worker };
+        let letter = DeadLetterHeaders { reason: DeadReason::Failed, detail, identity: None, time, worker };
         let size: usize = letter.headers().iter().map(|(name, value)| name.len() + value.len()).sum();
         prop_assert!(size < 2048);
     }

@@ -13,24 +13,24 @@ use crate::operations_api::{CallSent, Operations};
 use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, Decision, Key, StateChange};
 
 /// Stands before the Operations API: whether a call goes now, and what its answer means for the calls after it. One for
-/// each process, shared by all that is pursued.
+/// each process, shared by all operations.
 #[derive(Debug)]
 pub struct CallPermits {
     /// None where neither breaker nor limit is in force.
     admission: Option<Mutex<Admission>>,
-    /// Whether projects are limited: otherwise nobody needs to look for them.
+    /// Whether projects are limited: otherwise they need not be looked up.
     by_project: bool,
 }
 
-/// An operation before the gate.
+/// An operation that asks for permits.
 #[derive(Debug)]
 pub(super) struct OperationPermits<'a> {
     name: &'a OperationName,
-    /// The gate, the endpoint and the project; none where every call goes.
+    /// The admission, the endpoint and the project; none where every call goes.
     before: Option<(&'a Mutex<Admission>, Key, Option<Key>)>,
 }
 
-/// Leave to make one call. Given back when it is dropped.
+/// Permit to make one call. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     name: &'a OperationName,
@@ -38,7 +38,7 @@ pub(super) struct Permit<'a> {
 }
 
 impl CallPermits {
-    /// For all that this process pursues.
+    /// For all operations of this process.
     #[must_use]
     pub fn new(policy: AdmissionPolicy) -> Self {
         let needed = policy != AdmissionPolicy::default();
@@ -59,7 +59,7 @@ impl CallPermits {
 }
 
 impl<'a> OperationPermits<'a> {
-    /// Leave to call now, or how long to wait before asking again. It is a `retry` if the operation's last call found the
+    /// A permit to call now, or how long to wait before asking again. It is a `retry` if the operation's last call found the
     /// endpoint unavailable.
     pub(super) fn acquire(&self, retry: bool) -> Result<Permit<'a>, Wait> {
         self.admitted(|admission, endpoint, project, now| admission.acquire(endpoint, project, retry, now, jitter()))
@@ -73,7 +73,8 @@ impl<'a> OperationPermits<'a> {
         Wait { wait: wait.unwrap_or_default(), reason: WaitReason::CircuitOpen }
     }
 
-    /// Leave to call now, whatever others may be waiting for: the deadline has come.
+    /// A permit to call now, whatever others may be waiting for: the deadline has come. `retry` as for
+    /// [`acquire`](Self::acquire).
     pub(super) fn acquire_at_deadline(&self, retry: bool) -> Result<Permit<'a>, Wait> {
         self.admitted(|admission, endpoint, project, now| admission.acquire_at_deadline(endpoint, project, retry, now))
     }

@@ -1,7 +1,7 @@
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// The wall clock, UTC. Everything below takes `now` as an argument.
+/// The wall clock, UTC. What decides takes `now` as an argument.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
     /// The machine's.
@@ -28,7 +28,7 @@ impl Clock {
 
 /// The machine's wall clock, UTC.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "the edge where the worker and the commands read the wall clock")]
 pub fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -37,7 +37,7 @@ pub fn now() -> OffsetDateTime {
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the worker draws random numbers; everything below takes them as an argument"
+    reason = "the edge where the worker draws random numbers; what decides by them takes them as an argument"
 )]
 pub(super) fn jitter() -> f64 {
     fastrand::f64()

@@ -1,6 +1,6 @@
 use crate::broker::WaitLevel;
 use crate::cancellation::Outcome;
-use crate::message::{DeadLetter, Outgoing};
+use crate::message::{DeadLetterHeaders, Outgoing};
 
 /// What becomes of a delivery. Decided by `handle`, done by `settle`.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) enum Disposition {
     /// It cannot be used: keep it, with the reason, and tell upstream where that is possible.
     DeadLetter {
         /// The reason.
-        note: DeadLetter,
+        headers: DeadLetterHeaders,
         /// *failed*, where an identity could be read.
         answer: Option<Box<ResultPublication>>,
     },
@@ -33,7 +33,7 @@ pub(super) struct ResultPublication {
     pub(super) event: Outgoing,
     /// Also to this direct reply-to, best effort.
     pub(super) reply_to: Option<String>,
-    /// DeadLetterCopy the request of a *failed* outcome.
+    /// Keeps the request of a *failed* outcome.
     pub(super) keep: Option<DeadLetterCopy>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct ResultPublication {
 #[derive(Debug)]
 pub(super) enum DeadLetterCopy {
     /// The delivery as it came.
-    Delivery(DeadLetter),
+    Delivery(DeadLetterHeaders),
     /// A follow-up's request, written again as upstream would publish it.
     Rewritten(Outgoing),
 }

@@ -14,7 +14,7 @@ use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
 use crate::broker::{Delivery, Source, WaitLevels};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
-    CancelRequest, DeadLetter, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
+    CancelRequest, DeadLetterHeaders, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
     UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
@@ -55,7 +55,7 @@ impl<O: Operations> Handler<O> {
         let limits = HoldLimits::new(source, delivery.redeliveries(), isolated, self.inline_wait, shortest);
         match self.read(delivery) {
             Ok((request, progress)) => self.drive(request, progress, source, limits).await,
-            Err(refused) => refused,
+            Err(refused) => *refused,
         }
     }
 
@@ -65,24 +65,24 @@ impl<O: Operations> Handler<O> {
         let delayed = Delayed { level: self.wait_levels.shortest().clone(), left: Duration::ZERO };
         match self.read(delivery) {
             Ok((request, progress)) => self.delay(request, progress, delayed, delivery.source()),
-            Err(refused) => refused,
+            Err(refused) => *refused,
         }
     }
 
     /// The request of a delivery and where it stands, or what becomes of what cannot be read.
-    fn read(&self, delivery: &impl Delivery) -> Result<(CancelRequest, Progress), Disposition> {
+    fn read(&self, delivery: &impl Delivery) -> Result<(CancelRequest, Progress), Box<Disposition>> {
         let envelope = delivery.envelope();
         match delivery.source() {
             Source::Requests => {
                 let request = CancelRequest::read(&envelope, self.request_limit, &self.names)
-                    .map_err(|unusable| self.refuse_request(&unusable))?;
+                    .map_err(|unusable| Box::new(self.refuse_request(&unusable)))?;
                 let first_seen = self.clock.now();
                 let deadline = request.deadline_from(first_seen, self.default_timeout);
                 Ok((request, Progress::new(first_seen, deadline)))
             }
             Source::Followups => match FollowUp::read(&envelope) {
                 Ok(FollowUp { request, progress }) => Ok((request, progress)),
-                Err(unreadable) => Err(self.refuse_follow_up(&unreadable)),
+                Err(unreadable) => Err(Box::new(self.refuse_follow_up(&unreadable))),
             },
         }
     }
@@ -160,12 +160,12 @@ impl<O: Operations> Handler<O> {
         now: OffsetDateTime,
     ) -> DeadLetterCopy {
         let detail = format!("{}: {message}", reason.as_str());
-        let note = self.note(DeadReason::Failed, detail, Some(request.identity.clone()));
+        let headers = self.dead_letter_headers(DeadReason::Failed, detail, Some(request.identity.clone()));
         match source {
-            Source::Requests => DeadLetterCopy::Delivery(note),
+            Source::Requests => DeadLetterCopy::Delivery(headers),
             Source::Followups => {
                 let mut rewritten = request.to_message(now);
-                rewritten.headers.extend(note.headers());
+                rewritten.headers.extend(headers.headers());
                 DeadLetterCopy::Rewritten(rewritten)
             }
         }
@@ -178,7 +178,7 @@ impl<O: Operations> Handler<O> {
         self.refuse(DeadReason::UnusableRequest, Reason::UnusableRequest, unusable, event)
     }
 
-    /// Whoever parked it accepted the request, so it is answered: nothing more will become known of it here.
+    /// The worker that wrote it had accepted the request, so it is answered: nothing more will become known of it here.
     fn refuse_follow_up(&self, unreadable: &UnreadableFollowUp) -> Disposition {
         let identity = unreadable.request.identity.as_ref().map(Identity::as_str);
         warn!(identity, problem = %unreadable, "a follow-up cannot be read and goes to the dead queue");
@@ -201,10 +201,13 @@ impl<O: Operations> Handler<O> {
                 keep: None,
             })
         });
-        Disposition::DeadLetter { note: self.note(dead, request.problem.clone(), request.identity.clone()), answer }
+        Disposition::DeadLetter {
+            headers: self.dead_letter_headers(dead, request.problem.clone(), request.identity.clone()),
+            answer,
+        }
     }
 
-    fn note(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetter {
-        DeadLetter { reason, detail, identity, time: self.clock.now(), worker: self.worker.clone() }
+    fn dead_letter_headers(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetterHeaders {
+        DeadLetterHeaders { reason, detail, identity, time: self.clock.now(), worker: self.worker.clone() }
     }
 }

@@ -58,12 +58,12 @@ impl Settler {
                 reply = Some(answer);
                 proof
             }
-            Disposition::DeadLetter { note, answer } => {
+            Disposition::DeadLetter { headers, answer } => {
                 if let Some(answer) = answer {
                     let _event_first = self.answer(publisher, delivery, &answer).await?;
                     reply = Some(answer);
                 }
-                let headers = note.headers();
+                let headers = headers.headers();
                 let proof = self.publish_until_confirmed(|| publisher.dead_letter(delivery, headers.clone())).await?;
                 counters.unusable();
                 proof
@@ -105,8 +105,8 @@ impl Settler {
         match &answer.keep {
             None => Ok(event),
             Some(DeadLetterCopy::Rewritten(request)) => self.publish(publisher, &Target::Dead, request).await,
-            Some(DeadLetterCopy::Delivery(note)) => {
-                let headers = note.headers();
+            Some(DeadLetterCopy::Delivery(headers)) => {
+                let headers = headers.headers();
                 self.publish_until_confirmed(|| publisher.dead_letter(delivery, headers.clone())).await
             }
         }
@@ -122,7 +122,7 @@ impl Settler {
     }
 
     /// Publishes until it is confirmed. What cannot be routed, or is refused, stays in the broker as the unacknowledged
-    /// delivery that it came from, and goes on as soon as somebody mends the queue.
+    /// delivery that it came from, and goes on as soon as the queue is repaired.
     async fn publish_until_confirmed<F, Proof>(&self, publish: impl Fn() -> F) -> Result<Proof, BrokerError>
     where
         F: Future<Output = Result<Proof, PublishError>>,
@@ -174,7 +174,7 @@ impl Drop for PublishRejected<'_> {
 }
 
 /// The intervals between two attempts to publish what was returned or refused: short, so that all flows soon after
-/// the mend.
+/// the repair.
 pub(super) fn publish_retry() -> Result<Backoff, InvalidBackoff> {
     Backoff::new(Duration::from_millis(250), 2.0, Duration::from_secs(4), 0.0)
 }

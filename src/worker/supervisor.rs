@@ -36,10 +36,13 @@ pub enum RunError {
     NoWaitLevels,
 }
 
-/// The interval after the loss of a session: from one to three seconds as the settings come. Not shorter, since where a
+/// The attempt whose interval follows the loss of a session: from one to three seconds as the settings come. Not shorter, since where a
 /// cluster has lost a node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders
 /// for as long as that node is away. And so wide, since all workers of a broker lose it at the same moment.
-const AFTER_LOSS: u32 = 3;
+const ATTEMPT_AFTER_LOSS: u32 = 3;
+
+/// From one line to the next that say the same failure.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Works until `stop` is cancelled: builds a session, works in it until a fault, builds the next, for ever.
 ///
@@ -89,11 +92,11 @@ pub async fn run_on<B: Broker, O: Operations>(
             Ok(session) => session,
             Err(error) => {
                 readiness.no_session(&error);
-                let pause = sessions.failed(error, jitter())?;
+                let wait = sessions.failed(error, jitter())?;
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(pause) => continue,
+                    () = tokio::time::sleep(wait) => continue,
                 }
             }
         };
@@ -103,11 +106,11 @@ pub async fn run_on<B: Broker, O: Operations>(
             DispatchEnd::Stopped => return Ok(()),
             DispatchEnd::Fault { fault, consumed } => {
                 warn!(%fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
-                let pause = sessions.lost(consumed, jitter());
+                let wait = sessions.lost(consumed, jitter());
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(pause) => {}
+                    () = tokio::time::sleep(wait) => {}
                 }
             }
         }
@@ -117,8 +120,8 @@ pub async fn run_on<B: Broker, O: Operations>(
 /// What is known of the sessions so far: how long to wait before the next, and what has been said already.
 struct Sessions {
     reconnect: Backoff,
-    /// Pauses in a row since there was none, or since one was lost.
-    pauses: u32,
+    /// Waits in a row since there was none, or since one was lost: they choose the interval.
+    attempts: u32,
     /// In a row that were built and did not last.
     short_sessions: u32,
     had_one: bool,
@@ -127,7 +130,7 @@ struct Sessions {
 
 impl Sessions {
     const fn new(reconnect: Backoff) -> Self {
-        Self { reconnect, pauses: 0, short_sessions: 0, had_one: false, reported: None }
+        Self { reconnect, attempts: 0, short_sessions: 0, had_one: false, reported: None }
     }
 
     /// No session could be built: how long to wait, or that there is no use in trying. `jitter` is from 0 to 1.
@@ -136,12 +139,12 @@ impl Sessions {
             return Err(error);
         }
         self.report(error.to_string());
-        Ok(self.pause(jitter))
+        Ok(self.next_wait(jitter))
     }
 
     /// There is one.
     fn built(&mut self) {
-        self.pauses = AFTER_LOSS;
+        self.attempts = ATTEMPT_AFTER_LOSS;
         self.had_one = true;
         self.reported = None;
     }
@@ -150,19 +153,18 @@ impl Sessions {
     /// session has to do so some twenty times before it is dead, and all others wait for that.
     fn lost(&mut self, consumed: Duration, jitter: f64) -> Duration {
         self.short_sessions = if consumed >= MIN_SESSION_AGE { 0 } else { self.short_sessions.saturating_add(1) };
-        self.pause(jitter)
+        self.next_wait(jitter)
     }
 
-    fn pause(&mut self, jitter: f64) -> Duration {
-        let pause = self.reconnect.spread(self.reconnect.delay(self.pauses), jitter);
-        self.pauses = self.pauses.saturating_add(1);
-        pause
+    fn next_wait(&mut self, jitter: f64) -> Duration {
+        let wait = self.reconnect.spread(self.reconnect.delay(self.attempts), jitter);
+        self.attempts = self.attempts.saturating_add(1);
+        wait
     }
 
-    /// The same failure is logged once a minute, not at every attempt.
+    /// The same failure is logged once in a [`REPORT_INTERVAL`], not at every attempt.
     fn report(&mut self, error: String) {
-        const AGAIN: Duration = Duration::from_secs(60);
-        let known = self.reported.as_ref().is_some_and(|(text, at)| *text == error && at.elapsed() < AGAIN);
+        let known = self.reported.as_ref().is_some_and(|(text, at)| *text == error && at.elapsed() < REPORT_INTERVAL);
         if !known {
             error!(error, "no session with the broker; trying again until there is one");
             self.reported = Some((error, Instant::now()));
@@ -284,15 +286,15 @@ mod tests {
     fn after_a_loss_there_is_a_second_at_least_for_the_election_of_new_leaders() {
         let intervals = defaults();
         for worker in 0..1000 {
-            let pause = attempts(&intervals, worker, |_| false)[0];
-            assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&pause), "{pause:?}");
+            let wait = attempts(&intervals, worker, |_| false)[0];
+            assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&wait), "{wait:?}");
         }
     }
 
     #[test]
     fn a_broker_that_is_not_there_yet_is_tried_soon_and_then_ever_more_rarely() {
         let mut sessions = Sessions::new(defaults());
-        let mut pause = || sessions.failed(BrokerError::Closed, 0.5).expect("may pass").as_millis();
-        assert_eq!(iter::repeat_with(&mut pause).take(6).collect::<Vec<_>>(), [250, 500, 1000, 2000, 2000, 2000]);
+        let mut wait = || sessions.failed(BrokerError::Closed, 0.5).expect("may pass").as_millis();
+        assert_eq!(iter::repeat_with(&mut wait).take(6).collect::<Vec<_>>(), [250, 500, 1000, 2000, 2000, 2000]);
     }
 }
