@@ -7,7 +7,7 @@
 //!
 //! A worker that is not ready recovers as soon as what it waits for is there: restarting it does not help.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `server` | binds the address and answers the calls |
 //! | `limited_listener` | few connections at once, and none for long |

@@ -9,7 +9,7 @@
 //! | follow-up | [`FollowUp`] | worker → worker, through a wait queue |
 //! | dead letter | [`DeadLetterHeaders`]: headers beside an untouched message | worker → people |
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `request/` | cancel requests, in every form in which they come |
 //! | `event/` | result events, written and read |

@@ -3,7 +3,7 @@
 //! The only user of reqwest. Whatever the service, the network or a proxy does, a call ends within `api.call_timeout`
 //! with a [`Reply`] that the decision table knows; there is no error beside it.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `operations` | the port: what a cancellation asks of the API |
 //! | `client` | its adapter, one call: deadline, resending, reading |

@@ -1,6 +1,6 @@
 //! When the next call is made: how long to wait after the last, and whether the endpoint takes one now.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `backoff` | the growing intervals between the calls for one operation |
 //! | `admission` | whether a call goes now: asks breaker and rate limits, and passes them its result |

@@ -2,11 +2,12 @@
 //!
 //! Unknown keys are refused and named. Durations are written as `"15m"`, sizes as `"1MiB"`. Secrets cannot be printed.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `sections` | all sections, and the order in which they are checked |
 //! | `amqp` | `[amqp]` and its tables: fields and checks |
 //! | `api` | `[api]` and its table: fields and checks |
+//! | `endpoint` | an endpoint of the API: reads it, knows loopback, and decides whether a token may go there |
 //! | `pacing` | `[retry]`, `[polling]`, `[rate_limit]`, `[breaker]`: fields and checks |
 //! | `worker` | `[worker]`: fields and checks |
 //! | `events` | `[events]`: fields and checks |

@@ -6,7 +6,7 @@
 //! be registered: an operation exists from the first call for it on, and **its id tells its script**. Without one the service
 //! is healthy, and the cancel takes effect at once.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `server` | binds the address and serves |
 //! | `shared` | the state and the end of the simulator, for all handlers |

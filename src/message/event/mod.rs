@@ -1,6 +1,6 @@
 //! Result events: the one answer to each request.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `result_event` | the answer, and how it is written |
 //! | `received_event` | the answer as its consumers read it |

@@ -1,6 +1,6 @@
 //! JSON as messages hold it: objects whose fields are read one by one, and written byte by byte.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `fields` | the fields of an object, without building a tree; what is wrong with one is a sentence |
 //! | `field_error` | these sentences, and the first of them |

@@ -1,6 +1,6 @@
 //! Cancel requests, in every form in which they come.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `request_context` | what goes with the answer to any request |
 //! | `cancel_request` | a request that was understood: its deadline, its JSON form |

@@ -1,6 +1,6 @@
 //! Where the bearer token comes from.
 //!
-//! | file | what |
+//! | file | subject |
 //! |---|---|
 //! | `source` | none, a token file, or Google's credentials: what a call asks |
 //! | `token_file` | a bearer token in a file, read again when it changes |
