@@ -3,6 +3,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -29,6 +30,8 @@ impl<'de> Deserialize<'de> for GivenUris {
 pub struct UriSource {
     file: Option<PathBuf>,
     last: Arc<Mutex<Last>>,
+    /// A read is under way: on a file system that hangs it stays so, and is the only one.
+    reading: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +39,15 @@ struct Last {
     good: Arc<[AmqpUri]>,
     /// Why the file could not be used since.
     problem: Option<String>,
+}
+
+impl Last {
+    /// Notes why the file cannot be used; None if that is known.
+    fn unusable(&mut self, problem: String) -> Option<UriNews> {
+        let known = self.problem.as_ref() == Some(&problem);
+        self.problem = Some(problem.clone());
+        (!known).then_some(UriNews::Unusable(problem))
+    }
 }
 
 /// What has changed since the file was read before.
@@ -62,7 +74,7 @@ impl UriSource {
     }
 
     fn of(file: Option<PathBuf>, good: Arc<[AmqpUri]>) -> Self {
-        Self { file, last: Arc::new(Mutex::new(Last { good, problem: None })) }
+        Self { file, last: Arc::new(Mutex::new(Last { good, problem: None })), reading: Arc::default() }
     }
 
     /// What was read last.
@@ -72,27 +84,30 @@ impl UriSource {
     }
 
     /// Reads the file again, if there is one, and tells what has changed. Never fails: while the file cannot be used,
-    /// what it held before is. A pipe can be read only once, and is.
+    /// what it held before is. A pipe can be read only once, and is. Blocks for as long as the file system does.
     pub fn read(&self) -> (Arc<[AmqpUri]>, Option<UriNews>) {
-        let mut last = self.state();
+        let Ok(_reading) = self.reading.try_lock() else { return (self.last(), None) };
         let Some(path) = self.file.as_deref().filter(|path| !is_pipe(path)) else {
-            return (Arc::clone(&last.good), None);
+            return (self.last(), None);
         };
-        let news = match read_file(path) {
+        let read = read_file(path);
+        let mut last = self.state();
+        let news = match read {
             Ok(uris) => {
                 let repaired = last.problem.take().map(|_| UriNews::UsableAgain);
                 let changed = last.good != uris;
                 last.good = uris;
                 if changed { Some(UriNews::Changed) } else { repaired }
             }
-            Err(problem) => {
-                let problem = Some(problem.to_string());
-                let changed = last.problem != problem;
-                last.problem.clone_from(&problem);
-                problem.filter(|_| changed).map(UriNews::Unusable)
-            }
+            Err(problem) => last.unusable(problem.to_string()),
         };
         (Arc::clone(&last.good), news)
+    }
+
+    /// A read takes too long to be waited for.
+    pub fn unanswered(&self, waited: Duration) -> Option<UriNews> {
+        let waited = humantime::format_duration(waited);
+        self.state().unusable(format!("it could not be read within {waited}; is its file system there?"))
     }
 
     fn state(&self) -> MutexGuard<'_, Last> {
@@ -189,6 +204,17 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), bytes).expect("written");
         UriSource::file(file.path()).expect_err("no URIs").to_string()
+    }
+
+    #[test]
+    fn while_a_read_hangs_the_last_good_uris_are_used_and_that_is_said_once() {
+        let (_file, source) = source("amqp://a:s3cret@one/v");
+        let _hangs = source.reading.lock().expect("free");
+        assert_eq!(source.read(), (source.last(), None));
+        let second = Duration::from_secs(1);
+        let Some(UriNews::Unusable(problem)) = source.unanswered(second) else { panic!("it is said") };
+        assert!(problem.contains("within 1s"), "{problem}");
+        assert_eq!(source.unanswered(second), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,6 +28,9 @@ pub(super) enum DispatchEnd {
         consumed: Duration,
     },
 }
+
+/// While what is published waits for its confirm and is to be set aside: how often to look whether it was rejected.
+const REJECTED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a session keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -152,19 +156,30 @@ impl<O: Operations, S: Session> Processor<O, S> {
         let (handler, settler) = (Arc::clone(&self.handler), Arc::clone(&self.settler));
         let (publisher, set_aside) = (self.publisher.clone(), self.set_aside.clone());
         async move {
-            let finish = async {
-                let disposition = handler.handle(&delivery, isolated).await;
-                settler.publish_all(&publisher, &delivery, disposition, &handler.counters).await
+            let disposition = tokio::select! {
+                biased;
+                () = set_aside.cancelled() => handler.set_aside(&delivery),
+                disposition = handler.handle(&delivery, isolated) => disposition,
             };
+            let rejected = AtomicBool::new(false);
+            let publish =
+                |disposition| settler.publish_all(&publisher, &delivery, disposition, &handler.counters, &rejected);
             let settled = tokio::select! {
                 biased;
-                () = set_aside.cancelled() => {
-                    settler.publish_all(&publisher, &delivery, handler.set_aside(&delivery), &handler.counters).await
-                }
-                settled = finish => settled,
+                settled = publish(disposition) => settled,
+                // What the broker may have taken already is an answer: there is to be no other.
+                () = rejected_when(&set_aside, &rejected) => publish(handler.set_aside(&delivery)).await,
             };
             settler.acknowledge(&publisher, delivery, settled?).await
         }
+    }
+}
+
+/// Waits until what is in hand is to be set aside, and the broker has rejected what is being published.
+async fn rejected_when(set_aside: &CancellationToken, rejected: &AtomicBool) {
+    set_aside.cancelled().await;
+    while !rejected.load(Relaxed) {
+        tokio::time::sleep(REJECTED_CHECK_INTERVAL).await;
     }
 }
 

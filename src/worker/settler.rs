@@ -1,11 +1,12 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tracing::{debug, error, info};
 
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use crate::broker::{BrokerError, Delivery, PublishError, Publisher, Target};
-use crate::message::Outgoing;
+use crate::message::{DeadLetterHeaders, Outgoing};
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::telemetry::{Counters, Readiness};
 
@@ -33,7 +34,8 @@ impl Settler {
         Self { retry, readiness }
     }
 
-    /// Publishes what came of a delivery. Can be dropped, and something else be published for it instead.
+    /// Publishes what came of a delivery. `rejected` tells when the broker has not taken it: from then on this can be
+    /// dropped, and something else be published instead. Before, what was published may be safe already.
     ///
     /// # Errors
     /// The session is over. The delivery was not acknowledged and will come again.
@@ -43,28 +45,29 @@ impl Settler {
         delivery: &D,
         disposition: Disposition,
         counters: &Counters,
+        rejected: &AtomicBool,
     ) -> Result<Settled<D::Proof>, BrokerError> {
+        let publishing = Publishing { settler: self, publisher, rejected };
         let mut reply = None;
         let proof = match disposition {
             Disposition::Requeue => return Ok(Settled::Requeue),
             Disposition::Delay { follow_up, level } => {
-                let proof = self.publish(publisher, &Target::Wait(level), &follow_up).await?;
+                let proof = publishing.publish(&Target::Wait(level), &follow_up).await?;
                 counters.delayed();
                 proof
             }
             Disposition::Finish(answer) => {
-                let proof = self.answer(publisher, delivery, &answer).await?;
+                let proof = publishing.answer(delivery, &answer).await?;
                 counters.finished(answer.outcome);
                 reply = Some(answer);
                 proof
             }
             Disposition::DeadLetter { headers, answer } => {
                 if let Some(answer) = answer {
-                    let _event_first = self.answer(publisher, delivery, &answer).await?;
+                    let _event_first = publishing.answer(delivery, &answer).await?;
                     reply = Some(answer);
                 }
-                let headers = headers.headers();
-                let proof = self.publish_until_confirmed(|| publisher.dead_letter(delivery, headers.clone())).await?;
+                let proof = publishing.dead_letter(delivery, &headers).await?;
                 counters.unusable();
                 proof
             }
@@ -93,32 +96,33 @@ impl Settler {
             }
         }
     }
+}
 
+/// What is published for one delivery.
+struct Publishing<'a, P> {
+    settler: &'a Settler,
+    publisher: &'a P,
+    rejected: &'a AtomicBool,
+}
+
+impl<P: Publisher> Publishing<'_, P> {
     /// The event, and the copy in the dead queue if one is kept.
-    async fn answer<P: Publisher>(
-        &self,
-        publisher: &P,
-        delivery: &P::Delivery,
-        answer: &ResultPublication,
-    ) -> Result<P::Proof, BrokerError> {
-        let event = self.publish(publisher, &Target::Event(answer.outcome), &answer.event).await?;
+    async fn answer(&self, delivery: &P::Delivery, answer: &ResultPublication) -> Result<P::Proof, BrokerError> {
+        let event = self.publish(&Target::Event(answer.outcome), &answer.event).await?;
         match &answer.keep {
             None => Ok(event),
-            Some(DeadLetterCopy::Rewritten(request)) => self.publish(publisher, &Target::Dead, request).await,
-            Some(DeadLetterCopy::Delivery(headers)) => {
-                let headers = headers.headers();
-                self.publish_until_confirmed(|| publisher.dead_letter(delivery, headers.clone())).await
-            }
+            Some(DeadLetterCopy::Rewritten(request)) => self.publish(&Target::Dead, request).await,
+            Some(DeadLetterCopy::Delivery(headers)) => self.dead_letter(delivery, headers).await,
         }
     }
 
-    async fn publish<P: Publisher>(
-        &self,
-        publisher: &P,
-        target: &Target,
-        message: &Outgoing,
-    ) -> Result<P::Proof, BrokerError> {
-        self.publish_until_confirmed(|| publisher.publish(target, message.clone())).await
+    async fn dead_letter(&self, delivery: &P::Delivery, headers: &DeadLetterHeaders) -> Result<P::Proof, BrokerError> {
+        let headers = headers.headers();
+        self.publish_until_confirmed(|| self.publisher.dead_letter(delivery, headers.clone())).await
+    }
+
+    async fn publish(&self, target: &Target, message: &Outgoing) -> Result<P::Proof, BrokerError> {
+        self.publish_until_confirmed(|| self.publisher.publish(target, message.clone())).await
     }
 
     /// Publishes until it is confirmed. What cannot be routed, or is refused, stays in the broker as the unacknowledged
@@ -135,11 +139,13 @@ impl Settler {
                 Err(PublishError::SessionOver(error)) => return Err(error),
                 Err(problem) => problem,
             };
+            let Settler { retry, readiness } = self.settler;
             match stuck {
-                None => stuck = Some(PublishRejected::enter(&self.readiness, &problem)),
-                Some(_) => self.readiness.still_stuck(&problem),
+                None => stuck = Some(PublishRejected::enter(readiness, &problem)),
+                Some(_) => readiness.still_stuck(&problem),
             }
-            tokio::time::sleep(self.retry.delay(attempts)).await;
+            self.rejected.store(true, Relaxed);
+            tokio::time::sleep(retry.delay(attempts)).await;
             attempts = attempts.saturating_add(1);
         }
     }

@@ -1,10 +1,15 @@
 use std::fmt;
+use std::time::Duration;
 
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::settings::{AmqpUri, AuthMechanism, UriNews, UriSource};
+
+/// How long the file of `amqp.uri_file` is waited for.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where one node is and who logs in. Prints as `amqp://user@host:5672/vhost`, without the password.
 #[derive(Clone)]
@@ -14,9 +19,15 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// What the settings say now, in their order: a file is read again. What has changed in it is logged.
-    pub(super) fn all(uris: &UriSource) -> Vec<Self> {
-        let (now, news) = uris.read();
+    /// What the settings say now, in their order: a file is read again. What has changed in it is logged. Where its file
+    /// system hangs, what it held before is used.
+    pub(super) async fn all(uris: &UriSource) -> Vec<Self> {
+        let reader = uris.clone();
+        let read = tokio::task::spawn_blocking(move || reader.read());
+        let (now, news) = match timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) | Err(_) => (uris.last(), uris.unanswered(READ_TIMEOUT)),
+        };
         match news {
             Some(UriNews::Unusable(problem)) => {
                 warn!(problem, "the file of amqp.uri_file cannot be used: what it held before stays in use");
@@ -50,12 +61,12 @@ impl Address {
     }
 
     /// The same node and vhost with the login that the settings have for it now.
-    pub(super) fn renewed(&self, uris: &UriSource) -> Self {
+    pub(super) async fn renewed(&self, uris: &UriSource) -> Self {
         let place = |address: &Self| {
             let AMQPUri { scheme, authority, vhost, .. } = &address.uri;
             (scheme.clone(), authority.host.clone(), authority.port, vhost.clone())
         };
-        let now = Self::all(uris).into_iter().find(|address| place(address) == place(self));
+        let now = Self::all(uris).await.into_iter().find(|address| place(address) == place(self));
         now.unwrap_or_else(|| self.clone())
     }
 
@@ -93,7 +104,7 @@ mod tests {
 
     fn read(uri: &str) -> Address {
         let loaded = settings::load(&[], &[("amqp.uri", uri.to_owned())]).expect(uri);
-        Address::all(&loaded.settings.amqp.uris).remove(0)
+        Address::new(&loaded.settings.amqp.uris.last()[0])
     }
 
     #[test]
@@ -105,15 +116,15 @@ mod tests {
         assert_eq!(read("amqp://a:b@[::1]:5000/%2f").uri().authority.host, "::1");
     }
 
-    #[test]
-    fn a_node_is_found_again_with_its_new_login() {
+    #[tokio::test]
+    async fn a_node_is_found_again_with_its_new_login() {
         let old = read("amqp://ann:old@b/jobs");
         let now = settings::load(&[], &[("amqp.uri", "amqp://ann:x@a/jobs,amqp://bob:new@b/jobs".to_owned())]);
         let uris = now.expect("valid").settings.amqp.uris;
-        let renewed = old.renewed(&uris);
+        let renewed = old.renewed(&uris).await;
         assert_eq!((renewed.user(), renewed.uri().authority.userinfo.password.as_str()), ("bob", "new"));
         let gone = read("amqp://ann:old@c/jobs");
-        assert_eq!(gone.renewed(&uris).uri(), gone.uri());
+        assert_eq!(gone.renewed(&uris).await.uri(), gone.uri());
     }
 
     /// What an AMQP URI may hold where.

@@ -50,7 +50,7 @@ pub enum Status {
 /// # Errors
 /// Only for settings that cannot be used at all; everything else is in the result.
 pub async fn inspect(settings: &settings::Amqp, worker_name: &str) -> Result<Inspection, BrokerError> {
-    let addresses = Address::all(&settings.uris);
+    let addresses = Address::all(&settings.uris).await;
     let mut inspection = Inspection { nodes: Vec::new(), topology: Vec::new() };
     for address in &addresses {
         let limit = *settings.connect_timeout;

@@ -72,7 +72,7 @@ impl Replies {
             return Err(BrokerError::Lost { role: Role::Reply, problem: "it ended a moment ago".to_owned() });
         }
         current.opened = Some(Instant::now());
-        let address = self.address.renewed(&self.uris);
+        let address = self.address.renewed(&self.uris).await;
         let connection =
             BrokerConnection::open(&address, Role::Reply, self.heartbeat, &self.worker, REPLY_TIMEOUT).await?;
         let channel = connection.channel().await?;

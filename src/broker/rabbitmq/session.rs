@@ -52,7 +52,7 @@ impl Session {
     /// # Errors
     /// [`BrokerError::is_permanent`] tells whether to try again.
     pub async fn open(settings: &settings::Amqp, worker_name: &str) -> Result<Self, BrokerError> {
-        let addresses = Address::all(&settings.uris);
+        let addresses = Address::all(&settings.uris).await;
         let limit = *settings.connect_timeout;
         // Connecting has a limit of its own, which tells more of what was being waited for.
         match timeout(limit * 3, Self::build(settings, &addresses, worker_name)).await {

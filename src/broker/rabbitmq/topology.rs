@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
+use tokio::time::timeout;
 
 use super::address::Address;
 use super::connection::BrokerConnection;
@@ -124,8 +127,8 @@ pub(super) struct Findings {
     pub(super) problems: Vec<BrokerError>,
 }
 
-/// The same as [`apply`], but an item that is refused keeps no other from being made, and permissions that were withdrawn
-/// are no fault as long as everything is there.
+/// The same as [`apply`], but an item that is refused, or not answered within `limit`, keeps no other from being made, and
+/// permissions that were withdrawn are no fault as long as everything is there.
 ///
 /// # Errors
 /// The connection has ended.
@@ -134,6 +137,7 @@ pub(super) async fn look_after(
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
+    limit: Duration,
 ) -> Result<Findings, BrokerError> {
     let mut channel = connection.channel().await?;
     let mut findings = Findings::default();
@@ -143,7 +147,16 @@ pub(super) async fn look_after(
         if item.is_binding_of(&refused) {
             continue;
         }
-        match put(connection, &mut channel, &item, settings.declare, true, address).await {
+        let put = put(connection, &mut channel, &item, settings.declare, true, address);
+        let done = match timeout(limit, put).await {
+            Ok(done) => done,
+            Err(_) => {
+                // Its answer may still come: not on the channel of the others.
+                channel = connection.channel().await?;
+                Err(unanswered(&item, limit))
+            }
+        };
+        match done {
             Ok(missing) if missing || item.is_binding_of(&findings.made) => findings.made.push(item),
             Ok(_) => {}
             Err(error) if connection.lapin().status().connected() => {
@@ -154,6 +167,12 @@ pub(super) async fn look_after(
         }
     }
     Ok(findings)
+}
+
+/// The broker said nothing of an item: its leader may be lost.
+fn unanswered(item: &TopologyItem, limit: Duration) -> BrokerError {
+    let problem = format!("the broker did not answer within {}", humantime::format_duration(limit));
+    BrokerError::Topology { action: format!("look at {}", item.what()), problem }
 }
 
 /// Declares one item, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::address::Address;
 use super::connection::BrokerConnection;
@@ -37,21 +37,17 @@ pub(super) struct TopologyChecker {
     pub(super) address: Address,
     pub(super) names: Arc<Names>,
     pub(super) settings: settings::Topology,
-    /// For one round.
+    /// For each item.
     pub(super) timeout: Duration,
 }
 
 impl TopologyChecker {
     /// One round. None where there was no answer.
     async fn check(&self) -> Option<Findings> {
-        let Self { connection, address, names, settings, timeout: limit } = self;
-        match timeout(*limit, topology::look_after(connection, address, names, settings)).await {
-            Ok(Ok(findings)) => return Some(findings),
-            // The session ends of itself where that is what it means.
-            Ok(Err(error)) => tracing::debug!(%error, "the topology could not be looked at"),
-            Err(_) => tracing::debug!("the topology could not be looked at in time"),
-        }
-        None
+        let Self { connection, address, names, settings, timeout } = self;
+        let looked = topology::look_after(connection, address, names, settings, *timeout).await;
+        // The session ends of itself where that is what it means.
+        looked.inspect_err(|error| tracing::debug!(%error, "the topology could not be looked at")).ok()
     }
 }
 
