@@ -16,7 +16,7 @@ use crate::support::{Broker, Process};
 use crate::test_env::{PATIENCE, TestEnv, properties, request, run_command};
 
 /// From the moment that broker and file agree to the next session.
-const BACK: Duration = Duration::from_secs(5);
+const BACK: Duration = Duration::from_secs(if cfg!(debug_assertions) { 15 } else { 5 });
 
 /// A worker that logs in as a user of its own, whose URI is in a file.
 struct Login {
