@@ -46,7 +46,7 @@ async fn twenty_thousand_requests_get_one_right_answer_each() {
 
     let begun = Instant::now();
     // Without a line for each request that fails.
-    env.set("log.filter", "cancel_worker::worker::session=info,error");
+    env.set("log.filter", "cancel_worker::worker::dispatcher=info,error");
     let _worker = env.worker().await;
     let events = env.events(MANY, Duration::from_secs(180)).await;
     println!("{MANY} requests were published in {published:.1?}, and answered in {:.1?}", begun.elapsed());
