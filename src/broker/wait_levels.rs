@@ -29,7 +29,8 @@ impl WaitLevel {
     }
 }
 
-/// The wait queues, by how long a message stays in each.
+/// The wait queues, by how long a message stays in each. Which of these a wait takes is decided by the table of
+/// `worker::waiting`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitLevels {
     /// Ascending, never empty.

@@ -49,7 +49,7 @@ pub struct Progress {
     /// Answers in a row that could not be decoded.
     #[serde(default)]
     pub undecodable: u32,
-    /// The last answer was 401, and the call was already repeated with renewed credentials.
+    /// The last answer was 401, or there was no token, and the call is repeated with renewed credentials.
     #[serde(default)]
     pub renewed: bool,
     /// The last failure, for the event if nothing better is learnt.

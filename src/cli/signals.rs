@@ -4,7 +4,8 @@ use tracing::warn;
 
 use crate::telemetry;
 
-/// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at the second.
+/// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at the second. What is in hand then is the matter of
+/// `worker::dispatcher` (`stop`), which has `worker.shutdown_grace` for it.
 ///
 /// # Errors
 /// The system does not let signals be handled.

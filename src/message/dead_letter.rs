@@ -37,7 +37,7 @@ impl DeadReason {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::UnusableRequest, Self::UnreadableFollowUp, Self::Failed];
 
-    /// The word in the header, in logs and metrics.
+    /// The word in the header and in logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

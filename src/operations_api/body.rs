@@ -1,6 +1,7 @@
 use reqwest::Response;
 
-/// What has been read of an answer's body.
+/// What has been read of an answer's body. How much may be read is the client's to say: `api.response_limit`, and
+/// `MAX_ERROR_BYTES` of an error.
 pub(super) enum Body<Chunk> {
     Empty,
     /// The common case: the whole body arrived in one piece, which is not copied.

@@ -3,7 +3,8 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
-/// Growing intervals: `initial`, then each `multiplier` times the one before, never more than `max`.
+/// Growing intervals: `initial`, then each `multiplier` times the one before, never more than `max`. Which of them a wait
+/// takes, and that a service may ask for more, is decided in `cancellation::machine` (`back_off`, `not_done`).
 ///
 /// The policy is the `backoff` crate's; its intervals are taken once, here, so that choosing one is a
 /// pure look-up. The crate's retry loop is not used: it lets a server's wait run past its limit, has no

@@ -6,12 +6,12 @@
 //! |---|---|
 //! | `sections` | all sections, and the order in which they are checked |
 //! | `amqp` | `[amqp]` and its tables: fields and checks |
-//! | `api` | `[api]` and its table: fields and checks |
+//! | `api` | `[api]` and its tables: fields and checks |
 //! | `endpoint` | an endpoint of the API: reads it, knows loopback, and decides whether a token may go there |
 //! | `pacing` | `[retry]`, `[polling]`, `[rate_limit]`, `[breaker]`: fields and checks |
 //! | `worker` | `[worker]`: fields and checks |
 //! | `events` | `[events]`: fields and checks |
-//! | `admin` | `[admin]`: fields and checks |
+//! | `admin` | `[admin]`: its one field, checked as it is read |
 //! | `log` | `[log]`: fields and checks |
 //! | `runtime` | `[runtime]`: fields and checks |
 //! | `values` | durations, lists and words as people write them |

@@ -2,7 +2,7 @@ use crate::broker::WaitLevel;
 use crate::cancellation::Outcome;
 use crate::message::{DeadLetterHeaders, Outgoing};
 
-/// What becomes of a delivery. Decided by `handle`, done by `settle`.
+/// What becomes of a delivery. The handler decides it, the settler does it.
 #[derive(Debug)]
 #[must_use]
 pub(super) enum Disposition {

@@ -28,7 +28,7 @@ pub enum RunError {
     /// The broker refuses what the settings ask for, and did so at the very first session.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// Backoff that make no sense.
+    /// Intervals that make no sense.
     #[error("use the settings [retry], [polling] or amqp.reconnect_*")]
     Backoff(#[from] InvalidBackoff),
     /// No wait queue at all.

@@ -1,8 +1,8 @@
 //! Tests against real parts: a RabbitMQ node, the binary as a process, HTTP over sockets.
 //!
 //! `harness` tests what the others stand on; `broker_*` test the library's broker side. The others are the worker's
-//! acceptance tests: each sets a [`env`] of its own (queues, a simulated API, workers), and says what upstream gets for
-//! what it asked.
+//! acceptance tests: each has a [`test_env`] of its own (queues, a simulated API, workers), and says what upstream gets
+//! for what it asked. `cargo test --test integration NAME` runs some of them, on a private node that it starts itself.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 #[path = "../support/mod.rs"]
@@ -10,7 +10,7 @@
 mod support;
 
 #[path = "../support/rust_source.rs"]
-#[expect(dead_code, reason = "shared with tests/layers.rs, which needs more of it")]
+#[expect(dead_code, reason = "shared with tests/layers, which needs more of it")]
 mod rust_source;
 
 mod event;

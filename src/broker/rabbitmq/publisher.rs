@@ -56,7 +56,7 @@ impl Publisher {
         Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: connection.frame_max(), over, upkeep, repeated })
     }
 
-    /// How many publishes were made again because their confirm came with another's return. For metrics.
+    /// How many publishes were made again because their confirm came with another's return.
     #[must_use]
     pub fn repeated(&self) -> u64 {
         self.repeated.load(Ordering::Relaxed)

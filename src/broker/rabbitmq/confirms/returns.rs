@@ -5,7 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use lapin::message::BasicReturnMessage;
 use lapin::types::ShortString;
 
-/// Which open publishes were returned. A return names exchange, routing key and message id, which several publishes
+/// Which open publishes were returned, for the ledger; what follows of it is the settler's to decide (`worker::settler`
+/// publishes again until it is confirmed). A return names exchange, routing key and message id, which several publishes
 /// may share (duplicates of one request have the same event id): it is entered against all of them that are open at
 /// that moment. So none can be missed, and one that was routed after all is only published again. Publishes that are
 /// opened later are not touched, or endless overlap would keep one return alive for ever.
