@@ -24,7 +24,7 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
     let name = command.name.unwrap_or_else(default_name);
     start_io_runtime();
     let runtime = runtime(settings.runtime.threads).context("failed to start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone()).context("failed to handle signals")?;
         let client = Client::new(&settings.api).context("failed to build the API client")?;
@@ -39,7 +39,10 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
         worker::run(&settings, client, &name, stop, readiness).await.context("failed to start")?;
         info!("stopped");
         Ok(Exit::Success)
-    })
+    });
+    // Waits for nothing that is left, such as a file whose file system hangs.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Serves the admin listener until the process ends.

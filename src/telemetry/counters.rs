@@ -58,7 +58,15 @@ impl Counters {
                     *delta -= before;
                 }
                 let [cancelled, completed, unimplemented, failed, unusable, delayed] = delta;
-                info!(cancelled, completed, unimplemented, failed, unusable, delayed, "settled in the last minute");
+                info!(
+                    cancelled,
+                    completed,
+                    unimplemented,
+                    failed,
+                    unusable,
+                    parked = delayed,
+                    "settled in the last minute"
+                );
                 before = after;
             }
         }

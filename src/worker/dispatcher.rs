@@ -156,19 +156,22 @@ impl<O: Operations, S: Session> Processor<O, S> {
         let (handler, settler) = (Arc::clone(&self.handler), Arc::clone(&self.settler));
         let (publisher, set_aside) = (self.publisher.clone(), self.set_aside.clone());
         async move {
-            let disposition = tokio::select! {
+            let handled = tokio::select! {
                 biased;
-                () = set_aside.cancelled() => handler.set_aside(&delivery),
-                disposition = handler.handle(&delivery, isolated) => disposition,
+                () = set_aside.cancelled() => None,
+                disposition = handler.handle(&delivery, isolated) => Some(disposition),
             };
             let rejected = AtomicBool::new(false);
             let publish =
                 |disposition| settler.publish_all(&publisher, &delivery, disposition, &handler.counters, &rejected);
-            let settled = tokio::select! {
-                biased;
-                settled = publish(disposition) => settled,
-                // What the broker may have taken already is an answer: there is to be no other.
-                () = rejected_when(&set_aside, &rejected) => publish(handler.set_aside(&delivery)).await,
+            let settled = match handled {
+                None => publish(handler.set_aside(&delivery)).await,
+                Some(disposition) => tokio::select! {
+                    biased;
+                    settled = publish(disposition) => settled,
+                    // What the broker may have taken already is an answer: there is to be no other.
+                    () = rejected_when(&set_aside, &rejected) => publish(handler.set_aside(&delivery)).await,
+                },
             };
             settler.acknowledge(&publisher, delivery, settled?).await
         }

@@ -34,8 +34,8 @@ impl Settler {
         Self { retry, readiness }
     }
 
-    /// Publishes what came of a delivery. `rejected` tells when the broker has not taken it: from then on this can be
-    /// dropped, and something else be published instead. Before, what was published may be safe already.
+    /// Publishes what came of a delivery. `rejected` tells that the broker has not taken it: then this can be dropped, and
+    /// something else be published instead. Otherwise what was published may be safe already.
     ///
     /// # Errors
     /// The session is over. The delivery was not acknowledged and will come again.
@@ -52,7 +52,7 @@ impl Settler {
         let proof = match disposition {
             Disposition::Requeue => return Ok(Settled::Requeue),
             Disposition::Delay { follow_up, level } => {
-                let proof = publishing.publish(&Target::Wait(level), &follow_up).await?;
+                let proof = publishing.publish(&Target::Wait(level), &follow_up, Answered::No).await?;
                 counters.delayed();
                 proof
             }
@@ -67,7 +67,8 @@ impl Settler {
                     let _event_first = publishing.answer(delivery, &answer).await?;
                     reply = Some(answer);
                 }
-                let proof = publishing.dead_letter(delivery, &headers).await?;
+                let answered = if reply.is_some() { Answered::Yes } else { Answered::No };
+                let proof = publishing.dead_letter(delivery, &headers, answered).await?;
                 counters.unusable();
                 proof
             }
@@ -98,6 +99,13 @@ impl Settler {
     }
 }
 
+/// Whether the event of a delivery is safe already: then it is not to be answered again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    No,
+    Yes,
+}
+
 /// What is published for one delivery.
 struct Publishing<'a, P> {
     settler: &'a Settler,
@@ -108,26 +116,35 @@ struct Publishing<'a, P> {
 impl<P: Publisher> Publishing<'_, P> {
     /// The event, and the copy in the dead queue if one is kept.
     async fn answer(&self, delivery: &P::Delivery, answer: &ResultPublication) -> Result<P::Proof, BrokerError> {
-        let event = self.publish(&Target::Event(answer.outcome), &answer.event).await?;
+        let event = self.publish(&Target::Event(answer.outcome), &answer.event, Answered::No).await?;
         match &answer.keep {
             None => Ok(event),
-            Some(DeadLetterCopy::Rewritten(request)) => self.publish(&Target::Dead, request).await,
-            Some(DeadLetterCopy::Delivery(headers)) => self.dead_letter(delivery, headers).await,
+            Some(DeadLetterCopy::Rewritten(request)) => self.publish(&Target::Dead, request, Answered::Yes).await,
+            Some(DeadLetterCopy::Delivery(headers)) => self.dead_letter(delivery, headers, Answered::Yes).await,
         }
     }
 
-    async fn dead_letter(&self, delivery: &P::Delivery, headers: &DeadLetterHeaders) -> Result<P::Proof, BrokerError> {
+    async fn dead_letter(
+        &self,
+        delivery: &P::Delivery,
+        headers: &DeadLetterHeaders,
+        answered: Answered,
+    ) -> Result<P::Proof, BrokerError> {
         let headers = headers.headers();
-        self.publish_until_confirmed(|| self.publisher.dead_letter(delivery, headers.clone())).await
+        self.publish_until_confirmed(answered, || self.publisher.dead_letter(delivery, headers.clone())).await
     }
 
-    async fn publish(&self, target: &Target, message: &Outgoing) -> Result<P::Proof, BrokerError> {
-        self.publish_until_confirmed(|| self.publisher.publish(target, message.clone())).await
+    async fn publish(&self, target: &Target, message: &Outgoing, answered: Answered) -> Result<P::Proof, BrokerError> {
+        self.publish_until_confirmed(answered, || self.publisher.publish(target, message.clone())).await
     }
 
     /// Publishes until it is confirmed. What cannot be routed, or is refused, stays in the broker as the unacknowledged
     /// delivery that it came from, and goes on as soon as the queue is repaired.
-    async fn publish_until_confirmed<F, Proof>(&self, publish: impl Fn() -> F) -> Result<Proof, BrokerError>
+    async fn publish_until_confirmed<F, Proof>(
+        &self,
+        answered: Answered,
+        publish: impl Fn() -> F,
+    ) -> Result<Proof, BrokerError>
     where
         F: Future<Output = Result<Proof, PublishError>>,
     {
@@ -144,8 +161,9 @@ impl<P: Publisher> Publishing<'_, P> {
                 None => stuck = Some(PublishRejected::enter(readiness, &problem)),
                 Some(_) => readiness.still_stuck(&problem),
             }
-            self.rejected.store(true, Relaxed);
+            self.rejected.store(answered == Answered::No, Relaxed);
             tokio::time::sleep(retry.delay(attempts)).await;
+            self.rejected.store(false, Relaxed);
             attempts = attempts.saturating_add(1);
         }
     }

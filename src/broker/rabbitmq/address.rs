@@ -23,19 +23,19 @@ impl Address {
     /// system hangs, what it held before is used.
     pub(super) async fn all(uris: &UriSource) -> Vec<Self> {
         let reader = uris.clone();
-        let read = tokio::task::spawn_blocking(move || reader.read());
-        let (now, news) = match timeout(READ_TIMEOUT, read).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(_)) | Err(_) => (uris.last(), uris.unanswered(READ_TIMEOUT)),
-        };
-        match news {
-            Some(UriNews::Unusable(problem)) => {
-                warn!(problem, "the file of amqp.uri_file cannot be used: what it held before stays in use");
+        // It tells of what it finds also when nobody waits for it any more.
+        let read = tokio::task::spawn_blocking(move || {
+            let (now, news) = reader.read();
+            tell(&reader, news);
+            now
+        });
+        let now = match timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(now)) => now,
+            Ok(Err(_)) | Err(_) => {
+                tell(uris, uris.unanswered(READ_TIMEOUT));
+                uris.last()
             }
-            Some(UriNews::UsableAgain) => info!("the file of amqp.uri_file can be used again"),
-            Some(UriNews::Changed) => info!(broker = %uris, "the file of amqp.uri_file has changed, and is used"),
-            None => {}
-        }
+        };
         now.iter().map(Self::new).collect()
     }
 
@@ -80,6 +80,18 @@ impl Address {
 
     pub(super) fn vhost(&self) -> &str {
         &self.uri.vhost
+    }
+}
+
+/// Logs what has changed in the file.
+fn tell(uris: &UriSource, news: Option<UriNews>) {
+    match news {
+        Some(UriNews::Unusable(problem)) => {
+            warn!(problem, "the file of amqp.uri_file cannot be used: what it held before stays in use");
+        }
+        Some(UriNews::UsableAgain) => info!("the file of amqp.uri_file can be used again"),
+        Some(UriNews::Changed) => info!(broker = %uris, "the file of amqp.uri_file has changed, and is used"),
+        None => {}
     }
 }
 

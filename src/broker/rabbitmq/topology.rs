@@ -139,7 +139,7 @@ pub(super) async fn look_after(
     settings: &settings::Topology,
     limit: Duration,
 ) -> Result<Findings, BrokerError> {
-    let mut channel = connection.channel().await?;
+    let mut channel = opened(connection, limit).await?;
     let mut findings = Findings::default();
     let mut refused = Vec::new();
     for item in plan(names, settings) {
@@ -152,7 +152,7 @@ pub(super) async fn look_after(
             Ok(done) => done,
             Err(_) => {
                 // Its answer may still come: not on the channel of the others.
-                channel = connection.channel().await?;
+                channel = opened(connection, limit).await?;
                 Err(unanswered(&item, limit))
             }
         };
@@ -167,6 +167,15 @@ pub(super) async fn look_after(
         }
     }
     Ok(findings)
+}
+
+/// A channel, unless the broker says nothing for so long.
+async fn opened(connection: &BrokerConnection, limit: Duration) -> Result<Channel, BrokerError> {
+    let late = |_| BrokerError::Topology {
+        action: "open a channel".to_owned(),
+        problem: format!("the broker did not answer within {}", humantime::format_duration(limit)),
+    };
+    timeout(limit, connection.channel()).await.map_err(late)?
 }
 
 /// The broker said nothing of an item: its leader may be lost.
