@@ -124,14 +124,17 @@ async fn one_request_in_ten_that_first_gets_two_503s_costs_little_of_the_rate() 
         fastrand::shuffle(&mut all);
         all
     };
-    let (mut with, mut without) = (Duration::MAX, Duration::MAX);
-    // The quickest of each: the machine may be busy with something else.
-    for _ in 0..5 {
-        without = without.min(time_of(&mut env, &requests("cancels")).await);
-        with = with.min(time_of(&mut env, &requests("flaky-2")).await);
+    // Whatever else the machine does slows down one or the other: of eight rounds one has to show what is possible. A
+    // breaker that opens costs more than half of the rate in each, and is looked for below.
+    let mut shares = Vec::new();
+    // The first round also pays for connections.
+    time_of(&mut env, &requests("cancels")).await;
+    while shares.len() < 8 && shares.iter().all(|share| *share < 0.8) {
+        let without = time_of(&mut env, &requests("cancels")).await;
+        let with = time_of(&mut env, &requests("flaky-2")).await;
+        shares.push(without.as_secs_f64() / with.as_secs_f64());
     }
-    let share = without.as_secs_f64() / with.as_secs_f64();
-    assert!(share >= 0.8, "{without:.2?} without, {with:.2?} with: {share:.2} of the rate");
+    assert!(shares.iter().any(|share| *share >= 0.8), "shares of the rate without 503s: {shares:.2?}");
     let opened = env.worker.lines().iter().filter(|line| line.contains("the circuit breaker opened")).count();
     assert_eq!(opened, 0);
 }
