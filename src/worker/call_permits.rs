@@ -111,10 +111,11 @@ impl Permit<'_> {
             () = sent.told() => None,
         };
         let began = Instant::now();
+        admitted.sent(began.into_std());
         let reply = match before {
+            // Answered at once, or never sent.
             Some(reply) => reply,
             None => loop {
-                admitted.sent(began.into_std());
                 let Some(left) = lock(admission).time_left(admitted, Instant::now().into_std()) else {
                     break given_up(began.elapsed());
                 };
