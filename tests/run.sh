@@ -117,7 +117,7 @@ start_broker() {
 
 install_what_is_missing
 step "Formatting" cargo fmt --check
-step "Lints" cargo clippy --all-targets --locked -- -D warnings
+step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 if [[ -z ${CANCEL_WORKER_TEST_AMQP:-} ]]; then
   step "A private RabbitMQ node" start_broker
   if [[ -r $work/broker/uri ]]; then

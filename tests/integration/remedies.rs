@@ -39,7 +39,7 @@ const OTHER_LINES: [(&str, &str); 8] = [
     ("tests/chaos.sh", "tests/run.sh runs a short form"),
     ("tests/run.sh --broker 4.0", "it takes another broker"),
     ("cargo bench --bench throughput", "tests/run.sh compiles it"),
-    ("cargo build --release", "deploy/demo.sh runs it"),
+    ("cargo build --release", "it builds what cargo test builds, with another profile"),
 ];
 
 /// Names that a shell would take apart, and the vhost in a URI.
