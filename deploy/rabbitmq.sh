@@ -98,7 +98,7 @@ install_version() {
 unpack_trixie() {
   local tree=$1 new=$1.new keys=/usr/share/keyrings/debian-archive-keyring.gpg package program
   [[ -e $keys ]] || fail "RabbitMQ 4.0 is made from Debian's packages, and $keys, which checks them, is missing: install debian-archive-keyring, or set RABBITMQ_BIN to the folder of another RabbitMQ"
-  echo "rabbitmq.sh: unpacking RabbitMQ 4.0 from Debian trixie into $tree, from 90 MB of packages" >&2
+  echo "rabbitmq.sh: unpacking RabbitMQ 4.0 from Debian trixie into $tree, from 75 MB of packages" >&2
   rm -rf "$new"
   mkdir -p "$new"/{bin,system,apt/{archives,lists}/partial,apt/preferences.d}
   echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$new/apt/sources.list"
