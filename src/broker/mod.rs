@@ -10,24 +10,27 @@
 //! | `error` | [`BrokerError`]: why there is no session, or no longer, and what to do |
 //! | `publish_error` | [`PublishError`]: why a message is not known to be safe |
 //! | `role` | [`Role`]: what a connection is for |
-//! | `source`, `target` | [`Source`]: where a delivery comes from; [`Target`]: where a message goes |
+//! | `session_kind` | [`SessionKind`]: work, or the quarantine |
+//! | `delivery_kind`, `target` | [`DeliveryKind`]: what a delivery is; [`Target`]: where a message goes |
 //! | `wait_levels` | [`WaitLevels`]: which wait queue |
 //! | `rabbitmq/` | [the adapter](rabbitmq): everything that knows lapin |
 
 pub mod rabbitmq;
 
+mod delivery_kind;
 mod error;
 mod port;
 mod publish_error;
 mod role;
-mod source;
+mod session_kind;
 mod target;
 mod wait_levels;
 
+pub use delivery_kind::DeliveryKind;
 pub use error::BrokerError;
 pub use port::{Broker, Delivery, Publisher, Session};
 pub use publish_error::PublishError;
 pub use role::Role;
-pub use source::Source;
+pub use session_kind::SessionKind;
 pub use target::Target;
 pub use wait_levels::{WaitLevel, WaitLevels};

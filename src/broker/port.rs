@@ -1,6 +1,9 @@
+use tokio::sync::watch;
+
+use super::delivery_kind::DeliveryKind;
 use super::error::BrokerError;
 use super::publish_error::PublishError;
-use super::source::Source;
+use super::session_kind::SessionKind;
 use super::target::Target;
 use crate::message::{Envelope, Outgoing};
 
@@ -9,8 +12,8 @@ pub trait Broker: Send + Sync {
     /// What it opens.
     type Session: Session;
 
-    /// Builds a session.
-    fn open(&self) -> impl Future<Output = Result<Self::Session, BrokerError>> + Send;
+    /// Builds a session of a kind.
+    fn open(&self, kind: SessionKind) -> impl Future<Output = Result<Self::Session, BrokerError>> + Send;
 }
 
 /// Connections to a broker with everything on them. Nothing in it recovers: the first fault ends it for all its parts with
@@ -27,20 +30,14 @@ pub trait Session: Send + Sync + Sized + 'static {
     #[must_use]
     fn publisher(&self) -> Self::Publisher;
 
-    /// Starts taking deliveries from both queues, at most `prefetch` unanswered ones from each. Where it has been started
-    /// before, the new prefetch replaces the old one; deliveries that are not taken yet are given back.
+    /// Starts taking deliveries from the queues of its kind, at most `prefetch` unanswered ones from each. After
+    /// [`stop_consuming`](Self::stop_consuming) it can be started again.
     ///
     /// # Errors
     /// The session is over.
     fn consume(&mut self, prefetch: u16) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// The one message at the head of a queue, if there is any, without consuming.
-    ///
-    /// # Errors
-    /// The session is over.
-    fn take(&self, source: Source) -> impl Future<Output = Result<Option<Self::Delivery>, BrokerError>> + Send;
-
-    /// The next delivery, from both queues in turn. Can be dropped and called again. Waits for the session's end where
+    /// The next delivery, from its queues in turn. Can be dropped and called again. Waits for the session's end where
     /// nothing is being consumed.
     ///
     /// # Errors
@@ -48,13 +45,14 @@ pub trait Session: Send + Sync + Sized + 'static {
     /// session goes on publishing, so that what is in hand can be finished.
     fn next(&mut self) -> impl Future<Output = Result<Self::Delivery, BrokerError>> + Send;
 
-    /// Stops taking deliveries; those that are not taken yet are given back. Failures are left to the broker, which
-    /// gives everything back when the session ends.
-    fn stop_consuming(&mut self) -> impl Future<Output = ()> + Send;
+    /// Stops taking deliveries, and hands back those that were sent and not taken yet. Failures are left to the broker,
+    /// which delivers everything again when the session ends.
+    fn stop_consuming(&mut self) -> impl Future<Output = Vec<Self::Delivery>> + Send;
 
-    /// Tells, whenever it is called, whether an alarm (memory, disk) keeps the broker from taking publishes. They wait,
-    /// without time-out, until it takes them again.
-    fn blocked(&self) -> impl Fn() -> bool + Send + 'static;
+    /// Whether an alarm (memory, disk) keeps the broker from taking publishes. They wait, without time-out, until it takes
+    /// them again.
+    #[must_use]
+    fn blocked(&self) -> watch::Receiver<bool>;
 
     /// Tells, whenever it is called, what is wrong with queues and exchanges and what to do, if anything is.
     fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + 'static;
@@ -63,19 +61,23 @@ pub trait Session: Send + Sync + Sized + 'static {
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-/// A message that waits for its answer: [`ack`](Self::ack) or [`requeue`](Self::requeue). Dropped without one, it stays
-/// with its session, and the broker delivers it again when the session ends.
+/// A message that waits for its answer, which is [`ack`](Self::ack) and nothing else: giving back would count as a
+/// redelivery. Dropped without it, the message stays with its session, and the broker delivers it again when that ends.
 pub trait Delivery: Send + Sync + 'static {
     /// What acknowledging takes.
     type Proof;
 
-    /// Where it comes from.
+    /// What it is.
     #[must_use]
-    fn source(&self) -> Source;
+    fn kind(&self) -> DeliveryKind;
 
     /// How often it has been delivered before: as often as the queue counts, once where it does not count.
     #[must_use]
     fn redeliveries(&self) -> u32;
+
+    /// Whether the broker has moved it to the quarantine for its age.
+    #[must_use]
+    fn has_expired(&self) -> bool;
 
     /// Body and properties as formats read them.
     #[must_use]
@@ -86,17 +88,11 @@ pub trait Delivery: Send + Sync + 'static {
     /// # Errors
     /// It could not be told; the message will be delivered again.
     fn ack(self, proof: Self::Proof) -> impl Future<Output = Result<(), BrokerError>> + Send;
-
-    /// Gives the message back, to be delivered again, to any consumer. It counts as a redelivery.
-    ///
-    /// # Errors
-    /// It could not be given back; it will be delivered again nevertheless.
-    fn requeue(self) -> impl Future<Output = Result<(), BrokerError>> + Send;
 }
 
 /// Publishes, and waits for the broker's confirm. Cheap to clone.
 pub trait Publisher: Clone + Send + Sync + 'static {
-    /// What can be dead-lettered.
+    /// What can be forwarded.
     type Delivery;
     /// That a message is safe in a queue.
     type Proof;
@@ -111,15 +107,23 @@ pub trait Publisher: Clone + Send + Sync + 'static {
         message: Outgoing,
     ) -> impl Future<Output = Result<Self::Proof, PublishError>> + Send;
 
-    /// Publishes a delivery to the dead letters: its body and properties as they are, plus `headers`.
+    /// Publishes a delivery: its body and properties as they are, plus `headers`.
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
-    fn dead_letter(
+    fn forward(
         &self,
+        target: &Target,
         delivery: &Self::Delivery,
         headers: Vec<(String, String)>,
     ) -> impl Future<Output = Result<Self::Proof, PublishError>> + Send;
+
+    /// Waits until the broker takes publishes: until one that no queue takes has come back, returned and confirmed. While an
+    /// alarm blocks publishing that lasts.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    fn probe(&self) -> impl Future<Output = Result<(), PublishError>> + Send;
 
     /// Sends a message to a request's `reply_to`, which must be a direct reply-to address. Best effort: it proves nothing,
     /// and nothing is known of its fate.

@@ -59,6 +59,12 @@ impl WaitLevels {
         &self.levels[0]
     }
 
+    /// The level with the longest wait.
+    #[must_use]
+    pub fn longest(&self) -> &WaitLevel {
+        &self.levels[self.levels.len() - 1]
+    }
+
     /// Ascending.
     pub fn levels(&self) -> impl Iterator<Item = &WaitLevel> {
         self.levels.iter()

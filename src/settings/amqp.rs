@@ -32,6 +32,8 @@ pub struct Amqp {
     pub connect_timeout: HumanDuration,
     /// For one publish.
     pub confirm_timeout: HumanDuration,
+    /// For how long what the broker does not take is published again; then it waits in the broker.
+    pub unsettled_limit: HumanDuration,
     /// First wait between two attempts to build a session, in the mean.
     pub reconnect_initial: HumanDuration,
     /// Longest wait between two attempts to build a session, in the mean.
@@ -56,6 +58,7 @@ impl Amqp {
         within("amqp.heartbeat", self.heartbeat, millis(1000)..=hours(1))?;
         within("amqp.connect_timeout", self.connect_timeout, millis(1)..=hours(1))?;
         within("amqp.confirm_timeout", self.confirm_timeout, millis(1)..=hours(1))?;
+        within("amqp.unsettled_limit", self.unsettled_limit, millis(1000)..=hours(24))?;
         let lengths = [("amqp.reconnect_initial", self.reconnect_initial), ("amqp.reconnect_max", self.reconnect_max)];
         // Their shape is no setting.
         intervals(self.reconnect(), lengths, [("amqp.reconnect_initial", 2.0), ("amqp.reconnect_max", 0.25)])?;

@@ -1,7 +1,9 @@
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cancellation::Outcome;
 
@@ -14,6 +16,8 @@ pub struct Counters {
     failed: AtomicU64,
     unusable: AtomicU64,
     delayed: AtomicU64,
+    /// Since the last summary: how many, and why the last of them.
+    replies_lost: Mutex<(u64, String)>,
 }
 
 /// From one summary line to the next.
@@ -41,6 +45,20 @@ impl Counters {
         self.delayed.fetch_add(1, Relaxed);
     }
 
+    /// A direct reply was not sent, and this is why. Its event is published all the same.
+    pub fn reply_lost(&self, problem: &dyn fmt::Display) {
+        let mut lost = self.replies_lost.lock().unwrap_or_else(PoisonError::into_inner);
+        *lost = (lost.0 + 1, problem.to_string());
+    }
+
+    /// One line for all replies that were lost since the last.
+    fn report_lost_replies(&self) {
+        let (replies, problem) = std::mem::take(&mut *self.replies_lost.lock().unwrap_or_else(PoisonError::into_inner));
+        if replies > 0 {
+            warn!(replies, problem, "direct replies were not sent in the last minute; their events are published");
+        }
+    }
+
     fn snapshot(&self) -> [u64; 6] {
         [&self.cancelled, &self.completed, &self.unimplemented, &self.failed, &self.unusable, &self.delayed]
             .map(|counter| counter.load(Relaxed))
@@ -51,6 +69,7 @@ impl Counters {
         let mut before = self.snapshot();
         loop {
             tokio::time::sleep(REPORT_INTERVAL).await;
+            self.report_lost_replies();
             let after = self.snapshot();
             if after != before {
                 let mut delta = after;

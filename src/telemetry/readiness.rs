@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Whether the worker can do its work now and, if not, why not. The worker writes it, probes read it.
@@ -28,8 +29,8 @@ enum Session {
     None(String),
     There {
         consuming: bool,
-        /// Tells whether an alarm keeps the broker from taking publishes.
-        blocked: Box<dyn Fn() -> bool + Send>,
+        /// Whether an alarm keeps the broker from taking publishes.
+        blocked: watch::Receiver<bool>,
         /// Tells what is wrong with queues and exchanges.
         topology: Box<dyn Fn() -> Option<String> + Send>,
     },
@@ -61,12 +62,12 @@ impl Readiness {
         let session = match &state.session {
             Session::First => Some("there is no session with the broker yet".to_owned()),
             Session::None(reason) => Some(format!("there is no session with the broker: {reason}")),
-            Session::There { blocked, .. } if blocked() => Some(
+            Session::There { blocked, .. } if *blocked.borrow() => Some(
                 "the broker blocks publishing: an alarm for its memory or disk is on, see `rabbitmq-diagnostics alarms`"
                     .to_owned(),
             ),
             Session::There { consuming: false, .. } => {
-                Some("the session with the broker begins: what came back is handled first, one at a time".to_owned())
+                Some("the session with the broker begins: it has not been seen to take a publish yet".to_owned())
             }
             Session::There { .. } => None,
         };
@@ -89,15 +90,14 @@ impl Readiness {
         self.state().session = Session::None(reason.to_string());
     }
 
-    /// There is a session, which does not consume yet. `blocked` tells whether the broker takes no publishes now, `topology`
-    /// what is wrong with queues and exchanges now.
+    /// There is a session, which does not consume yet. `blocked` is whether the broker takes no publishes now, `topology`
+    /// tells what is wrong with queues and exchanges now.
     pub fn preparing(
         &self,
-        blocked: impl Fn() -> bool + Send + 'static,
+        blocked: watch::Receiver<bool>,
         topology: impl Fn() -> Option<String> + Send + 'static,
     ) {
-        self.state().session =
-            Session::There { consuming: false, blocked: Box::new(blocked), topology: Box::new(topology) };
+        self.state().session = Session::There { consuming: false, blocked, topology: Box::new(topology) };
     }
 
     /// Deliveries are taken.
@@ -142,7 +142,8 @@ mod tests {
         let stop = CancellationToken::new();
         let readiness = Readiness::new(stop.clone());
         assert_eq!(readiness.reasons(), ["there is no session with the broker yet"]);
-        readiness.preparing(|| false, || None);
+        let (alarm, blocked) = watch::channel(false);
+        readiness.preparing(blocked.clone(), || None);
         assert!(readiness.reasons()[0].contains("begins"));
         readiness.consuming();
         assert_eq!(readiness.reasons(), [""; 0]);
@@ -154,11 +155,12 @@ mod tests {
         assert_eq!(readiness.reasons(), [reason]);
         assert!(readiness.unstuck());
 
-        readiness.preparing(|| false, || Some("queue \"q\" does not exist: create it".to_owned()));
+        readiness.preparing(blocked.clone(), || Some("queue \"q\" does not exist: create it".to_owned()));
         readiness.consuming();
         assert_eq!(readiness.reasons(), ["queue \"q\" does not exist: create it"]);
 
-        readiness.preparing(|| true, || None);
+        alarm.send_replace(true);
+        readiness.preparing(blocked, || None);
         readiness.consuming();
         assert!(readiness.reasons()[0].contains("alarm"));
         readiness.no_session(&"it was closed");

@@ -1,6 +1,6 @@
 use crate::broker::WaitLevel;
 use crate::cancellation::Outcome;
-use crate::message::{DeadLetterHeaders, Outgoing};
+use crate::message::{DeadLetterHeaders, FollowUp, Outgoing};
 
 /// What becomes of a delivery. The handler decides it, the settler does it.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) enum Disposition {
         /// After this.
         level: WaitLevel,
     },
+    /// Put it into a wait queue as it came: it is for a newer worker.
+    Forward(WaitLevel),
     /// It cannot be used: keep it, with the reason, and tell upstream where that is possible.
     DeadLetter {
         /// The reason.
@@ -22,8 +24,8 @@ pub(super) enum Disposition {
         /// *failed*, where an identity could be read.
         answer: Option<Box<ResultPublication>>,
     },
-    /// Give it back to the broker as it is: the worker is to stop.
-    Requeue,
+    /// A dead letter that had to wait: its event is published, and its headers are on it.
+    Bury,
 }
 
 /// A result event on its way.
@@ -35,6 +37,9 @@ pub(super) struct ResultPublication {
     pub(super) reply_to: Option<String>,
     /// Keeps the request of a *failed* outcome.
     pub(super) keep: Option<DeadLetterCopy>,
+    /// What waits, with the answer, where the broker does not take the event. None: the delivery as it came, of which the same
+    /// answer is made again.
+    pub(super) waits_as: Option<FollowUp>,
 }
 
 /// How a failed request is kept in the dead queue.

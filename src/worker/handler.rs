@@ -11,10 +11,10 @@ use super::clock::Clock;
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use super::driver::drive;
 use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
-use crate::broker::{Delivery, Source, WaitLevels};
+use crate::broker::{Delivery, DeliveryKind, WaitLevels};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
-    CancelRequest, DeadLetterHeaders, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
+    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
     UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
@@ -43,127 +43,160 @@ pub(super) struct Handler<O> {
     pub(super) clock: Clock,
 }
 
+/// How an event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// With everything.
+    Full,
+    /// Without what may be too large for the broker.
+    Least,
+}
+
+/// From the deadline of a follow-up that only a newer worker can read to the answer of one that cannot: the newer worker
+/// goes first.
+const NEWER_WORKER_TIME: Duration = Duration::from_secs(60);
+
 impl<O: Operations> Handler<O> {
-    /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker. One that is
-    /// handled `isolated`, while all others wait, is not held.
-    pub(super) async fn handle(&self, delivery: &impl Delivery, isolated: bool) -> Disposition {
+    /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker.
+    pub(super) async fn handle(&self, delivery: &impl Delivery) -> Disposition {
         if self.stop.is_cancelled() {
-            return Disposition::Requeue;
+            return self.set_aside(delivery);
         }
-        let source = delivery.source();
-        let shortest = self.wait_levels.shortest().ttl();
-        let limits = HoldLimits::new(source, delivery.redeliveries(), isolated, self.inline_wait, shortest);
         match self.read(delivery) {
-            Ok((request, progress)) => self.drive(request, progress, source, limits).await,
-            Err(refused) => *refused,
+            Ok(case) => self.proceed(case, delivery, false).await,
+            Err(decided) => *decided,
         }
     }
 
-    /// What becomes of a delivery that is in no queue any more and takes too long: it waits in one. Made as if it had just
-    /// come; what was learnt of its operation since then will be learnt again.
+    /// What becomes of a delivery that is to be given up: it waits. Made as if it had just come; what was learnt of its
+    /// operation since then will be learnt again.
     pub(super) fn set_aside(&self, delivery: &impl Delivery) -> Disposition {
-        let delayed = Delayed { level: self.wait_levels.shortest().clone(), left: Duration::ZERO };
         match self.read(delivery) {
-            Ok((request, progress)) => self.delay(request, progress, delayed, delivery.source()),
-            Err(refused) => *refused,
+            Ok(case) => self.delay_at_once(case, delivery.kind()),
+            Err(decided) => *decided,
         }
     }
 
-    /// The request of a delivery and where it stands, or what becomes of what cannot be read.
-    fn read(&self, delivery: &impl Delivery) -> Result<(CancelRequest, Progress), Box<Disposition>> {
+    /// The request of a delivery and where it stands, or what becomes of what has none that can be read.
+    pub(super) fn read(&self, delivery: &impl Delivery) -> Result<FollowUp, Box<Disposition>> {
         let envelope = delivery.envelope();
-        match delivery.source() {
-            Source::Requests => {
+        match delivery.kind() {
+            DeliveryKind::Request => {
                 let request = CancelRequest::read(&envelope, self.request_limit, &self.names)
                     .map_err(|unusable| Box::new(self.refuse_request(&unusable)))?;
                 let first_seen = self.clock.now();
                 let deadline = request.deadline_from(first_seen, self.default_timeout);
-                Ok((request, Progress::new(first_seen, deadline)))
+                let progress = Progress::new(first_seen, deadline);
+                Ok(FollowUp { request, progress, quarantined: 0, concluded: None })
             }
-            Source::Followups => match FollowUp::read(&envelope) {
-                Ok(FollowUp { request, progress }) => Ok((request, progress)),
-                Err(unreadable) => Err(Box::new(self.refuse_follow_up(&unreadable))),
-            },
+            DeliveryKind::FollowUp => {
+                FollowUp::read(&envelope).map_err(|unreadable| Box::new(self.refuse_follow_up(&unreadable)))
+            }
+            DeliveryKind::DeadLetter => Err(Box::new(Disposition::Bury)),
         }
     }
 
-    async fn drive(
-        &self,
-        request: CancelRequest,
-        progress: Progress,
-        source: Source,
-        limits: HoldLimits,
-    ) -> Disposition {
+    /// Goes on where a case stands. One that is handled `alone`, while all others wait, is not held.
+    pub(super) async fn proceed(&self, mut case: FollowUp, delivery: &impl Delivery, alone: bool) -> Disposition {
+        let kind = delivery.kind();
+        if let Some(concluded) = case.concluded.take() {
+            return self.answer(case, concluded, kind, Form::Full);
+        }
         let Self { operations, call_permits, policy, clock, .. } = self;
+        let FollowUp { request, progress, quarantined, .. } = case;
+        let shortest = self.wait_levels.shortest().ttl();
         let budget = DeliveryBudget {
             since: Instant::now(),
-            limits,
+            limits: HoldLimits::new(kind, delivery.redeliveries(), alone, self.inline_wait, shortest),
             levels: &self.wait_levels,
             deadline: progress.deadline,
             clock: *clock,
             slots: &self.inline_slots,
             stop: &self.stop,
         };
-        match drive(operations, call_permits, &request.name, progress, policy, budget, *clock).await {
-            (progress, Ok(conclusion)) => self.finish(&request, &progress, &conclusion, source),
-            (progress, Err(delayed)) => self.delay(request, progress, delayed, source),
+        let (progress, end) = drive(operations, call_permits, &request.name, progress, policy, budget, *clock).await;
+        let case = FollowUp { request, progress, quarantined, concluded: None };
+        match end {
+            Ok(conclusion) => self.finish(case, conclusion, kind),
+            Err(delayed) => self.delay(case, delayed, kind),
         }
     }
 
-    fn delay(&self, request: CancelRequest, mut progress: Progress, delayed: Delayed, source: Source) -> Disposition {
-        let now = self.clock.now();
-        let Delayed { level, left } = delayed;
-        progress.wait_left = left;
+    /// A case goes on elsewhere, after the shortest wait there is and what it has to wait anyway.
+    pub(super) fn delay_at_once(&self, case: FollowUp, kind: DeliveryKind) -> Disposition {
+        let (level, left) = (self.wait_levels.shortest().clone(), case.progress.wait_left);
+        self.delay(case, Delayed { level, left }, kind)
+    }
+
+    fn delay(&self, mut case: FollowUp, Delayed { level, left }: Delayed, kind: DeliveryKind) -> Disposition {
+        case.progress.wait_left = left;
+        let FollowUp { request, .. } = &case;
         debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
-        let follow_up = FollowUp { request, progress };
-        match follow_up.encode(now) {
+        match case.encode(self.clock.now()) {
             Ok(message) => Disposition::Delay { follow_up: message, level },
             Err(problem) => {
                 error!(%problem, "a follow-up cannot be written and its request fails; is this machine's clock right?");
-                let FollowUp { request, progress } = follow_up;
                 let error = Some(ErrorDetail { message: problem.to_string(), ..ErrorDetail::default() });
-                let conclusion = Conclusion { outcome: Outcome::Failed(Reason::UnreadableFollowUp), error };
-                self.finish(&request, &progress, &conclusion, source)
+                let outcome = Outcome::Failed(Reason::UnreadableFollowUp);
+                self.finish(case, Conclusion { outcome, error }, kind)
             }
         }
     }
 
-    fn finish(
-        &self,
-        request: &CancelRequest,
-        progress: &Progress,
-        conclusion: &Conclusion,
-        source: Source,
-    ) -> Disposition {
-        let finished_at = self.clock.now();
-        let event = ResultEvent::concluded(request, progress, conclusion, finished_at).encode(&self.format);
-        let Conclusion { outcome, error } = conclusion;
-        let (name, identity) = (&request.name, request.identity.as_str());
-        let keep = if let Outcome::Failed(reason) = outcome {
-            let message = error.as_ref().map_or("", |error| error.message.as_str());
-            warn!(%name, identity, reason = reason.as_str(), error = message, "failed");
-            self.keep_failed.then(|| self.keep(request, *reason, message, source, finished_at))
+    /// The answer is known.
+    fn finish(&self, case: FollowUp, conclusion: Conclusion, kind: DeliveryKind) -> Disposition {
+        let Conclusion { outcome, error } = &conclusion;
+        let (name, identity) = (&case.request.name, case.request.identity.as_str());
+        if let Outcome::Failed(reason) = outcome {
+            let error = error.as_ref().map_or("", |error| error.message.as_str());
+            warn!(%name, identity, reason = reason.as_str(), error, "failed");
         } else {
             debug!(%name, identity, outcome = outcome.as_str(), "finished");
-            None
-        };
-        let reply_to = request.details.reply_to.clone();
-        Disposition::Finish(Box::new(ResultPublication { outcome: *outcome, event, reply_to, keep }))
+        }
+        self.answer(case, Concluded { conclusion, finished_at: self.clock.now() }, kind, Form::Full)
     }
 
-    fn keep(
+    /// Publishes an answer that is known, whether it has just become so or had to wait for the broker.
+    pub(super) fn answer(
+        &self,
+        mut case: FollowUp,
+        concluded: Concluded,
+        kind: DeliveryKind,
+        form: Form,
+    ) -> Disposition {
+        let Concluded { conclusion, finished_at } = &concluded;
+        let Conclusion { outcome, error } = conclusion;
+        let event = ResultEvent::concluded(&case.request, &case.progress, conclusion, *finished_at);
+        let event = match form {
+            Form::Full => event.encode(&self.format),
+            Form::Least => event.encode_least(&self.format),
+        };
+        let keep = match outcome {
+            Outcome::Failed(reason) if self.keep_failed || *reason == Reason::GaveUp => {
+                let message = error.as_ref().map_or("", |error| error.message.as_str());
+                Some(self.keep(&case.request, *reason, message, kind, *finished_at))
+            }
+            _ => None,
+        };
+        let (outcome, reply_to) = (*outcome, case.request.details.reply_to.clone());
+        case.concluded = Some(concluded);
+        Disposition::Finish(Box::new(ResultPublication { outcome, event, reply_to, keep, waits_as: Some(case) }))
+    }
+
+    pub(super) fn keep(
         &self,
         request: &CancelRequest,
         reason: Reason,
         message: &str,
-        source: Source,
+        kind: DeliveryKind,
         now: OffsetDateTime,
     ) -> DeadLetterCopy {
         let detail = format!("{}: {message}", reason.as_str());
-        let headers = self.dead_letter_headers(DeadReason::Failed, detail, Some(request.identity.clone()));
-        match source {
-            Source::Requests => DeadLetterCopy::Delivery(headers),
-            Source::Followups => {
+        let dead = if reason == Reason::GaveUp { DeadReason::GaveUp } else { DeadReason::Failed };
+        let headers = self.dead_letter_headers(dead, detail, Some(request.identity.clone()));
+        match kind {
+            DeliveryKind::Request => DeadLetterCopy::Delivery(headers),
+            DeliveryKind::FollowUp | DeliveryKind::DeadLetter => {
                 let mut rewritten = request.to_message(now);
                 rewritten.headers.extend(headers.headers());
                 DeadLetterCopy::Rewritten(rewritten)
@@ -178,8 +211,16 @@ impl<O: Operations> Handler<O> {
         self.refuse(DeadReason::UnusableRequest, Reason::UnusableRequest, unusable, event)
     }
 
-    /// The worker that wrote it had accepted the request, so it is answered: nothing more will become known of it here.
+    /// The worker that wrote it had accepted the request, so it is answered: nothing more will become known of it here. What
+    /// a newer worker can read waits for one, for as long as that can help.
     fn refuse_follow_up(&self, unreadable: &UnreadableFollowUp) -> Disposition {
+        if let Some(deadline) = unreadable.newer {
+            let left = Duration::try_from(deadline + NEWER_WORKER_TIME - self.clock.now()).unwrap_or_default();
+            if !left.is_zero() {
+                debug!(problem = %unreadable, "a follow-up of a newer worker waits for it");
+                return Disposition::Forward(self.wait_levels.level_within(left).clone());
+            }
+        }
         let identity = unreadable.request.identity.as_ref().map(Identity::as_str);
         warn!(identity, problem = %unreadable, "a follow-up cannot be read and goes to the dead queue");
         let event = ResultEvent::unreadable_follow_up(unreadable, self.clock.now());
@@ -199,6 +240,7 @@ impl<O: Operations> Handler<O> {
                 event: event.encode(&self.format),
                 reply_to: request.details.reply_to.clone(),
                 keep: None,
+                waits_as: None,
             })
         });
         Disposition::DeadLetter {

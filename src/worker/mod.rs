@@ -6,10 +6,10 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `supervisor` | [`run`]: builds sessions for ever, one after the other, until it is told to stop |
+//! | `supervisor` | [`run`]: builds sessions for ever, one after the other, until it is told to stop; those of the quarantine beside |
 //! | `dispatcher` | takes deliveries of one session and has each handled and settled in a task of its own |
-//! | `quarantine` | safe mode: what may be what ends the sessions is handled one at a time; all its thresholds |
-//! | `in_hand` | finishes what a session holds when the queue that it came from is gone |
+//! | `quarantine` | what was lost with sessions too often, or expired, is looked at alone |
+//! | `in_hand` | the tasks of what a session holds, and what ends it |
 //! | `handler`, `disposition` | what becomes of a delivery: talks to the Operations API, never to the broker |
 //! | `driver` | [`drive`]: the calls and waits that `cancellation` decides on; the `cancel` command uses it as well |
 //! | `call_permits` | [`CallPermits`]: whether a call goes now, by circuit breaker and rate limit |

@@ -1,12 +1,12 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
-use crate::broker::{BrokerError, Delivery, PublishError, Publisher, Target};
-use crate::message::{DeadLetterHeaders, Outgoing};
+use crate::broker::{BrokerError, Delivery, DeliveryKind, PublishError, Publisher, Target, WaitLevel};
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::telemetry::{Counters, Readiness};
 
@@ -14,28 +14,28 @@ use crate::telemetry::{Counters, Readiness};
 #[derive(Debug)]
 pub(super) struct Settler {
     /// Between two attempts to publish what the broker returned or refused.
-    retry: Backoff,
+    pub(super) retry: Backoff,
+    /// For how long that goes on; then it waits in the broker.
+    pub(super) unsettled_limit: Duration,
+    /// Where it waits.
+    pub(super) longest: WaitLevel,
     /// Falls while a publish is being repeated.
-    readiness: Arc<Readiness>,
+    pub(super) readiness: Arc<Readiness>,
 }
 
 /// A delivery of which everything is published, and that remains to be acknowledged.
 #[derive(Debug)]
 #[must_use = "the delivery is not acknowledged yet"]
-pub(super) enum Settled<Proof> {
-    /// It is safe, and the answer goes to the requester as well.
-    Published { proof: Proof, reply: Option<Box<ResultPublication>> },
-    /// To be given back: nothing was published.
-    Requeue,
+pub(super) struct Settled<Proof> {
+    /// It is safe.
+    proof: Proof,
+    /// The answer, which goes to the requester as well.
+    reply: Option<Box<ResultPublication>>,
 }
 
 impl Settler {
-    pub(super) const fn new(retry: Backoff, readiness: Arc<Readiness>) -> Self {
-        Self { retry, readiness }
-    }
-
-    /// Publishes what came of a delivery. `rejected` tells that the broker has not taken it: then this can be dropped, and
-    /// something else be published instead. Otherwise what was published may be safe already.
+    /// Publishes what came of a delivery. What the broker does not take before the limit, or before `set_aside` is cancelled,
+    /// waits in the broker with its answer instead.
     ///
     /// # Errors
     /// The session is over. The delivery was not acknowledged and will come again.
@@ -45,38 +45,51 @@ impl Settler {
         delivery: &D,
         disposition: Disposition,
         counters: &Counters,
-        rejected: &AtomicBool,
+        set_aside: &CancellationToken,
     ) -> Result<Settled<D::Proof>, BrokerError> {
-        let publishing = Publishing { settler: self, publisher, rejected };
+        let limit = Instant::now() + self.unsettled_limit;
+        let publishing = Publishing { settler: self, publisher, delivery, limit, set_aside };
         let mut reply = None;
         let proof = match disposition {
-            Disposition::Requeue => return Ok(Settled::Requeue),
             Disposition::Delay { follow_up, level } => {
-                let proof = publishing.publish(&Target::Wait(level), &follow_up, Answered::No).await?;
-                counters.delayed();
-                proof
+                let target = Target::Wait(level);
+                let publish = || publisher.publish(&target, follow_up.clone());
+                publishing.publish_until_confirmed(publish).await.inspect(|_| counters.delayed())?
             }
-            Disposition::Finish(answer) => {
-                let proof = publishing.answer(delivery, &answer).await?;
-                counters.finished(answer.outcome);
-                reply = Some(answer);
-                proof
+            Disposition::Forward(level) => {
+                let target = Target::Wait(level);
+                let publish = || publisher.forward(&target, delivery, Vec::new());
+                publishing.publish_until_confirmed(publish).await.inspect(|_| counters.delayed())?
             }
+            Disposition::Finish(mut answer) => match publishing.event(&answer).await? {
+                None => publishing.unsettled(*answer).await?,
+                Some(event) => {
+                    counters.finished(answer.outcome);
+                    let copy = answer.keep.take();
+                    reply = Some(answer);
+                    match copy {
+                        None => event,
+                        Some(copy) => publishing.keep(copy).await?,
+                    }
+                }
+            },
             Disposition::DeadLetter { headers, answer } => {
                 if let Some(answer) = answer {
-                    let _event_first = publishing.answer(delivery, &answer).await?;
+                    if publishing.event(&answer).await?.is_none() {
+                        let proof = publishing.unsettled(*answer).await?;
+                        return Ok(Settled { proof, reply });
+                    }
                     reply = Some(answer);
                 }
-                let answered = if reply.is_some() { Answered::Yes } else { Answered::No };
-                let proof = publishing.dead_letter(delivery, &headers, answered).await?;
                 counters.unusable();
-                proof
+                publishing.dead_letter(headers.headers()).await?
             }
+            Disposition::Bury => publishing.dead_letter(Vec::new()).await?,
         };
-        Ok(Settled::Published { proof, reply })
+        Ok(Settled { proof, reply })
     }
 
-    /// Acknowledges a delivery, or gives it back.
+    /// Acknowledges a delivery.
     ///
     /// # Errors
     /// As for [`publish_all`](Self::publish_all).
@@ -85,95 +98,167 @@ impl Settler {
         publisher: &P,
         delivery: D,
         settled: Settled<D::Proof>,
+        counters: &Counters,
     ) -> Result<(), BrokerError> {
-        match settled {
-            Settled::Requeue => delivery.requeue().await,
-            Settled::Published { proof, reply } => {
-                delivery.ack(proof).await?;
-                if let Some(answer) = reply {
-                    copy_to_requester(publisher, *answer).await;
-                }
-                Ok(())
-            }
+        let Settled { proof, reply } = settled;
+        delivery.ack(proof).await?;
+        if let Some(answer) = reply {
+            copy_to_requester(publisher, *answer, counters).await;
         }
+        Ok(())
     }
-}
-
-/// Whether the event of a delivery is safe already: then it is not to be answered again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Answered {
-    No,
-    Yes,
 }
 
 /// What is published for one delivery.
-struct Publishing<'a, P> {
+struct Publishing<'a, P, D> {
     settler: &'a Settler,
     publisher: &'a P,
-    rejected: &'a AtomicBool,
+    delivery: &'a D,
+    /// Until when what the broker does not take is published again.
+    limit: Instant,
+    /// Cancelled when it is to wait at once.
+    set_aside: &'a CancellationToken,
 }
 
-impl<P: Publisher> Publishing<'_, P> {
-    /// The event, and the copy in the dead queue if one is kept.
-    async fn answer(&self, delivery: &P::Delivery, answer: &ResultPublication) -> Result<P::Proof, BrokerError> {
-        let event = self.publish(&Target::Event(answer.outcome), &answer.event, Answered::No).await?;
-        match &answer.keep {
-            None => Ok(event),
-            Some(DeadLetterCopy::Rewritten(request)) => self.publish(&Target::Dead, request, Answered::Yes).await,
-            Some(DeadLetterCopy::Delivery(headers)) => self.dead_letter(delivery, headers, Answered::Yes).await,
+impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P, D> {
+    /// None: the broker does not take it.
+    async fn event(&self, answer: &ResultPublication) -> Result<Option<P::Proof>, BrokerError> {
+        let target = Target::Event(answer.outcome);
+        self.publish_for_a_while(|| self.publisher.publish(&target, answer.event.clone())).await
+    }
+
+    /// The event is not taken: it waits, as a follow-up with its conclusion, or as the delivery that it is made from.
+    async fn unsettled(&self, answer: ResultPublication) -> Result<P::Proof, BrokerError> {
+        debug!(outcome = answer.outcome.as_str(), "an answer is not taken and waits in the broker");
+        // Its own time: when the answer was known.
+        let follow_up = answer.waits_as.and_then(|waiting| waiting.encode(answer.event.timestamp).ok());
+        match follow_up {
+            Some(follow_up) => self.wait(|target| self.publisher.publish(target, follow_up.clone())).await,
+            None => self.wait_as(self.delivery.kind(), Vec::new()).await,
         }
     }
 
-    async fn dead_letter(
-        &self,
-        delivery: &P::Delivery,
-        headers: &DeadLetterHeaders,
-        answered: Answered,
-    ) -> Result<P::Proof, BrokerError> {
-        let headers = headers.headers();
-        self.publish_until_confirmed(answered, || self.publisher.dead_letter(delivery, headers.clone())).await
+    async fn keep(&self, copy: DeadLetterCopy) -> Result<P::Proof, BrokerError> {
+        let request = match copy {
+            DeadLetterCopy::Delivery(headers) => return self.dead_letter(headers.headers()).await,
+            DeadLetterCopy::Rewritten(request) => request,
+        };
+        let publish = || self.publisher.publish(&Target::Dead, request.clone());
+        match self.publish_for_a_while(publish).await? {
+            Some(proof) => Ok(proof),
+            None => {
+                let mut waiting = request.clone();
+                waiting.headers.push(kind_header(DeliveryKind::DeadLetter));
+                self.wait(|target| self.publisher.publish(target, waiting.clone())).await
+            }
+        }
     }
 
-    async fn publish(&self, target: &Target, message: &Outgoing, answered: Answered) -> Result<P::Proof, BrokerError> {
-        self.publish_until_confirmed(answered, || self.publisher.publish(target, message.clone())).await
+    /// The delivery as a dead letter. The event is safe by now: what waits for the dead queue is answered no more.
+    async fn dead_letter(&self, headers: Vec<(String, String)>) -> Result<P::Proof, BrokerError> {
+        let publish = || self.publisher.forward(&Target::Dead, self.delivery, headers.clone());
+        match self.publish_for_a_while(publish).await? {
+            Some(proof) => Ok(proof),
+            None => self.wait_as(DeliveryKind::DeadLetter, headers.clone()).await,
+        }
     }
 
-    /// Publishes until it is confirmed. What cannot be routed, or is refused, stays in the broker as the unacknowledged
-    /// delivery that it came from, and goes on as soon as the queue is repaired.
-    async fn publish_until_confirmed<F, Proof>(
-        &self,
-        answered: Answered,
-        publish: impl Fn() -> F,
-    ) -> Result<Proof, BrokerError>
+    /// The delivery as it came waits, with its kind beside it.
+    async fn wait_as(&self, kind: DeliveryKind, mut headers: Vec<(String, String)>) -> Result<P::Proof, BrokerError> {
+        if kind != DeliveryKind::FollowUp {
+            headers.push(kind_header(kind));
+        }
+        self.wait(|target| self.publisher.forward(target, self.delivery, headers.clone())).await
+    }
+
+    /// Publishes what could not be published elsewhere to the wait queue of the longest level.
+    async fn wait<F>(&self, publish: impl Fn(&'_ Target) -> F) -> Result<P::Proof, BrokerError>
+    where
+        F: Future<Output = Result<P::Proof, PublishError>>,
+    {
+        let target = Target::Wait(self.settler.longest.clone());
+        self.publish_until_confirmed(|| publish(&target)).await
+    }
+
+    /// Publishes until it is confirmed: what is to wait can wait nowhere else. Where that is not taken either, the delivery
+    /// stays unacknowledged.
+    async fn publish_until_confirmed<F>(&self, publish: impl Fn() -> F) -> Result<P::Proof, BrokerError>
+    where
+        F: Future<Output = Result<P::Proof, PublishError>>,
+    {
+        let mut attempts = Attempts::new(self.settler);
+        loop {
+            if let Some(proof) = attempts.publish(&publish).await? {
+                return Ok(proof);
+            }
+            sleep(attempts.wait()).await;
+        }
+    }
+
+    /// Publishes until it is confirmed, or until the limit or the order to set it aside: then the broker has not taken it.
+    async fn publish_for_a_while<F>(&self, publish: impl Fn() -> F) -> Result<Option<P::Proof>, BrokerError>
+    where
+        F: Future<Output = Result<P::Proof, PublishError>>,
+    {
+        let mut attempts = Attempts::new(self.settler);
+        loop {
+            if let Some(proof) = attempts.publish(&publish).await? {
+                return Ok(Some(proof));
+            }
+            let waited = self.set_aside.run_until_cancelled(sleep(attempts.wait())).await;
+            if waited.is_none() || Instant::now() >= self.limit {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn kind_header(kind: DeliveryKind) -> (String, String) {
+    (DeliveryKind::HEADER.to_owned(), kind.as_str().to_owned())
+}
+
+/// The attempts to publish one message.
+struct Attempts<'a> {
+    settler: &'a Settler,
+    rejected: Option<PublishRejected<'a>>,
+    count: u32,
+}
+
+impl<'a> Attempts<'a> {
+    const fn new(settler: &'a Settler) -> Self {
+        Self { settler, rejected: None, count: 0 }
+    }
+
+    /// None: the broker returned or refused it.
+    async fn publish<F, Proof>(&mut self, publish: impl Fn() -> F) -> Result<Option<Proof>, BrokerError>
     where
         F: Future<Output = Result<Proof, PublishError>>,
     {
-        let mut stuck = None;
-        let mut attempts = 0;
-        loop {
-            let problem = match publish().await {
-                Ok(proof) => return Ok(proof),
-                Err(PublishError::SessionOver(error)) => return Err(error),
-                Err(problem) => problem,
-            };
-            let Settler { retry, readiness } = self.settler;
-            match stuck {
-                None => stuck = Some(PublishRejected::enter(readiness, &problem)),
-                Some(_) => readiness.still_stuck(&problem),
-            }
-            self.rejected.store(answered == Answered::No, Relaxed);
-            tokio::time::sleep(retry.delay(attempts)).await;
-            self.rejected.store(false, Relaxed);
-            attempts = attempts.saturating_add(1);
+        let problem = match publish().await {
+            Ok(proof) => return Ok(Some(proof)),
+            Err(PublishError::SessionOver(error)) => return Err(error),
+            Err(problem) => problem,
+        };
+        let readiness = &*self.settler.readiness;
+        match self.rejected {
+            None => self.rejected = Some(PublishRejected::enter(readiness, &problem)),
+            Some(_) => readiness.still_stuck(&problem),
         }
+        Ok(None)
+    }
+
+    /// Until the next.
+    fn wait(&mut self) -> Duration {
+        self.count = self.count.saturating_add(1);
+        self.settler.retry.delay(self.count - 1)
     }
 }
 
 /// The direct reply, best effort: the event is safe by now, and the request answered.
-async fn copy_to_requester(publisher: &impl Publisher, answer: ResultPublication) {
+async fn copy_to_requester(publisher: &impl Publisher, answer: ResultPublication, counters: &Counters) {
     let ResultPublication { event, reply_to: Some(address), .. } = answer else { return };
-    if let Err(error) = publisher.reply(&address, event).await {
-        debug!(%error, "a direct reply was not taken; whoever waited for it may have gone");
+    if let Err(problem) = publisher.reply(&address, event).await {
+        counters.reply_lost(&problem);
     }
 }
 
@@ -192,7 +277,7 @@ impl<'a> PublishRejected<'a> {
 impl Drop for PublishRejected<'_> {
     fn drop(&mut self) {
         if self.0.unstuck() {
-            info!("the broker takes everything again, or the session ended");
+            info!("the broker takes everything again, or what it does not take waits, or the session ended");
         }
     }
 }

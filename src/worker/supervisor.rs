@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,10 +11,9 @@ use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
 use super::dispatcher::{DispatchEnd, Limits, work};
 use super::handler::Handler;
-use super::quarantine::MIN_SESSION_AGE;
 use super::settler::{Settler, publish_retry};
 use crate::broker::rabbitmq::RabbitMq;
-use crate::broker::{Broker, BrokerError, Session as _, WaitLevels};
+use crate::broker::{Broker, BrokerError, Session as _, SessionKind, WaitLevels};
 use crate::cancellation::Policy;
 use crate::message::EventFormat;
 use crate::operations_api::Operations;
@@ -57,15 +56,15 @@ pub async fn run<O: Operations>(
     readiness: Arc<Readiness>,
 ) -> Result<(), RunError> {
     let broker = RabbitMq::new(&settings.amqp, worker);
-    run_on(&broker, settings, operations, worker, stop, readiness, Clock::System).await
+    run_on(Arc::new(broker), settings, operations, worker, stop, readiness, Clock::System).await
 }
 
 /// As [`run`], on any broker and by any clock.
 ///
 /// # Errors
 /// As for [`run`].
-pub async fn run_on<B: Broker, O: Operations>(
-    broker: &B,
+pub async fn run_on<B: Broker + 'static, O: Operations>(
+    broker: Arc<B>,
     settings: &Settings,
     operations: O,
     worker: &str,
@@ -74,46 +73,91 @@ pub async fn run_on<B: Broker, O: Operations>(
     clock: Clock,
 ) -> Result<(), RunError> {
     let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock)?);
-    let limits = Limits::new(settings);
-    let reconnect = settings.amqp.reconnect()?;
-    let settler = Arc::new(Settler::new(publish_retry()?, Arc::clone(&readiness)));
-    let mut sessions = Sessions::new(reconnect);
-    // Ends with this function.
+    let settler = Arc::new(Settler {
+        retry: publish_retry()?,
+        unsettled_limit: *settings.amqp.unsettled_limit,
+        longest: handler.wait_levels.longest().clone(),
+        readiness: Arc::clone(&readiness),
+    });
+    let lane = |kind, readiness| Lane {
+        kind,
+        broker: Arc::clone(&broker),
+        handler: Arc::clone(&handler),
+        settler: Arc::clone(&settler),
+        limits: Limits::new(settings, kind),
+        readiness,
+    };
+    // Both end with this function.
     let mut background = JoinSet::new();
     let reporter = Arc::clone(&handler);
     background.spawn(async move { reporter.counters.report().await });
-    loop {
-        let opened = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            opened = broker.open() => opened,
-        };
-        let session = match opened {
-            Ok(session) => session,
-            Err(error) => {
-                readiness.no_session(&error);
-                let wait = sessions.failed(error, jitter())?;
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(wait) => continue,
+    let (reconnect, first_session) = (settings.amqp.reconnect()?, Arc::new(Notify::new()));
+    let mut quarantine_ended = JoinSet::new();
+    let (quarantine, mut quarantined) = (lane(SessionKind::Quarantine, None), Sessions::new(reconnect.clone()));
+    quarantined.had_one = true;
+    let (after, stopped) = (Arc::clone(&first_session), stop.clone());
+    quarantine_ended.spawn(async move {
+        // Its queue is made with the first session that works.
+        if stopped.run_until_cancelled(after.notified()).await.is_some() {
+            let _ = quarantine.run(quarantined, &Notify::new()).await;
+        }
+    });
+    let worked = lane(SessionKind::Work, Some(readiness)).run(Sessions::new(reconnect), &first_session).await;
+    if worked.is_ok() {
+        quarantine_ended.join_next().await;
+    }
+    worked
+}
+
+/// The sessions of one kind, one after the other.
+struct Lane<B, O> {
+    kind: SessionKind,
+    broker: Arc<B>,
+    handler: Arc<Handler<O>>,
+    settler: Arc<Settler>,
+    limits: Limits,
+    /// Only of those that work: what is in the quarantine keeps nobody waiting.
+    readiness: Option<Arc<Readiness>>,
+}
+
+impl<B: Broker, O: Operations> Lane<B, O> {
+    /// Builds a session, works in it until a fault, builds the next, until the stop. `first` is told of the first.
+    async fn run(self, mut sessions: Sessions, first: &Notify) -> Result<(), RunError> {
+        let stop = self.handler.stop.clone();
+        while !stop.is_cancelled() {
+            let Some(opened) = stop.run_until_cancelled(self.broker.open(self.kind)).await else { break };
+            let wait = match opened {
+                Ok(session) => {
+                    sessions.built();
+                    first.notify_one();
+                    match self.work(session).await {
+                        DispatchEnd::Stopped => break,
+                        DispatchEnd::Fault(fault) => {
+                            warn!(session = self.kind.as_str(), %fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
+                            sessions.next_wait(jitter())
+                        }
+                    }
                 }
-            }
-        };
-        sessions.built();
-        readiness.preparing(session.blocked(), session.topology_problem());
-        match work(&handler, &settler, session, &limits, sessions.short_sessions, &readiness).await {
-            DispatchEnd::Stopped => return Ok(()),
-            DispatchEnd::Fault { fault, consumed } => {
-                warn!(%fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
-                let wait = sessions.lost(consumed, jitter());
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(wait) => {}
+                Err(error) => {
+                    if let Some(readiness) = &self.readiness {
+                        readiness.no_session(&error);
+                    }
+                    sessions.failed(error, self.kind, jitter())?
                 }
+            };
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                break;
             }
         }
+        Ok(())
+    }
+
+    async fn work(&self, session: B::Session) -> DispatchEnd {
+        if let Some(readiness) = &self.readiness {
+            readiness.preparing(session.blocked(), session.topology_problem());
+        }
+        let readiness = self.readiness.as_deref();
+        work(&self.handler, &self.settler, session, self.kind, self.limits, readiness).await
     }
 }
 
@@ -122,23 +166,21 @@ struct Sessions {
     reconnect: Backoff,
     /// Waits in a row since there was none, or since one was lost: they choose the interval.
     attempts: u32,
-    /// In a row that were built and did not last.
-    short_sessions: u32,
     had_one: bool,
     reported: Option<(String, Instant)>,
 }
 
 impl Sessions {
     const fn new(reconnect: Backoff) -> Self {
-        Self { reconnect, attempts: 0, short_sessions: 0, had_one: false, reported: None }
+        Self { reconnect, attempts: 0, had_one: false, reported: None }
     }
 
     /// No session could be built: how long to wait, or that there is no use in trying. `jitter` is from 0 to 1.
-    fn failed(&mut self, error: BrokerError, jitter: f64) -> Result<Duration, BrokerError> {
+    fn failed(&mut self, error: BrokerError, kind: SessionKind, jitter: f64) -> Result<Duration, BrokerError> {
         if error.is_permanent() && !self.had_one {
             return Err(error);
         }
-        self.report(error.to_string());
+        self.report(error.to_string(), kind);
         Ok(self.next_wait(jitter))
     }
 
@@ -149,13 +191,8 @@ impl Sessions {
         self.reported = None;
     }
 
-    /// A session that consumed for this long was lost: how long to wait. The mean does not grow: a message that ends every
-    /// session has to do so some twenty times before it is dead, and all others wait for that.
-    fn lost(&mut self, consumed: Duration, jitter: f64) -> Duration {
-        self.short_sessions = if consumed >= MIN_SESSION_AGE { 0 } else { self.short_sessions.saturating_add(1) };
-        self.next_wait(jitter)
-    }
-
+    /// Until the next attempt. Its mean does not grow where sessions are lost again and again: what ends them has to do so
+    /// until it is in the quarantine, and all others wait for that.
     fn next_wait(&mut self, jitter: f64) -> Duration {
         let wait = self.reconnect.spread(self.reconnect.delay(self.attempts), jitter);
         self.attempts = self.attempts.saturating_add(1);
@@ -163,10 +200,10 @@ impl Sessions {
     }
 
     /// The same failure is logged once in a [`REPORT_INTERVAL`], not at every attempt.
-    fn report(&mut self, error: String) {
+    fn report(&mut self, error: String, kind: SessionKind) {
         let known = self.reported.as_ref().is_some_and(|(text, at)| *text == error && at.elapsed() < REPORT_INTERVAL);
         if !known {
-            error!(error, "no session with the broker; trying again until there is one");
+            error!(session = kind.as_str(), error, "no session with the broker; trying again until there is one");
             self.reported = Some((error, Instant::now()));
         }
     }
@@ -233,10 +270,10 @@ mod tests {
     fn attempts(intervals: &Backoff, worker: u64, mut fails: impl FnMut(Duration) -> bool) -> Vec<Duration> {
         let (mut sessions, mut jitter) = (Sessions::new(intervals.clone()), Rng::with_seed(worker));
         sessions.built();
-        let mut at = sessions.lost(MIN_SESSION_AGE, jitter.f64());
+        let mut at = sessions.next_wait(jitter.f64());
         let mut attempts = vec![at];
         while fails(at) {
-            at += sessions.failed(BrokerError::Closed, jitter.f64()).expect("not the first session");
+            at += sessions.failed(BrokerError::Closed, SessionKind::Work, jitter.f64()).expect("not the first session");
             attempts.push(at);
         }
         attempts
@@ -294,7 +331,7 @@ mod tests {
     #[test]
     fn a_broker_that_is_not_there_yet_is_tried_soon_and_then_ever_more_rarely() {
         let mut sessions = Sessions::new(defaults());
-        let mut wait = || sessions.failed(BrokerError::Closed, 0.5).expect("may pass").as_millis();
+        let mut wait = || sessions.failed(BrokerError::Closed, SessionKind::Work, 0.5).expect("may pass").as_millis();
         assert_eq!(iter::repeat_with(&mut wait).take(6).collect::<Vec<_>>(), [250, 500, 1000, 2000, 2000, 2000]);
     }
 }

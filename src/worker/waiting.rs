@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, jitter};
-use crate::broker::{Source, WaitLevel, WaitLevels};
+use crate::broker::{DeliveryKind, WaitLevel, WaitLevels};
 
 /// A wait before the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,21 +88,21 @@ pub(super) struct HoldLimits {
 }
 
 impl HoldLimits {
-    /// Those of a delivery. One that is handled `isolated`, while all others wait, is not held.
+    /// Those of a delivery. One that is handled `alone`, while all others wait, is not held.
     pub(super) fn new(
-        source: Source,
+        kind: DeliveryKind,
         redeliveries: u32,
-        isolated: bool,
+        alone: bool,
         inline_wait: Duration,
         shortest_level: Duration,
     ) -> Self {
-        // While faults last, every second that a delivery is held is a chance of the next, until the delivery limit takes
-        // it without an answer; a follow-up begins to count anew. Not at once: each delay may leave one follow-up too many.
-        let max_hold = if isolated || redeliveries >= MAX_HELD_REDELIVERIES { Duration::ZERO } else { inline_wait };
+        // While faults last, every second that a delivery is held is a chance of the next, until it is in the quarantine;
+        // a follow-up begins to count anew. Not at once: each delay may leave one follow-up too many.
+        let max_hold = if alone || redeliveries >= MAX_HELD_REDELIVERIES { Duration::ZERO } else { inline_wait };
         // What has been delayed once waits in the broker from then on, but for what no wait queue is short enough for.
-        let max_backoff = match source {
-            Source::Requests => inline_wait,
-            Source::Followups => shortest_level,
+        let max_backoff = match kind {
+            DeliveryKind::Request => inline_wait,
+            DeliveryKind::FollowUp | DeliveryKind::DeadLetter => shortest_level,
         };
         Self { max_hold, max_backoff }
     }
@@ -333,15 +333,15 @@ mod tests {
 
     #[test]
     fn how_long_a_delivery_is_held_depends_on_where_it_comes_from_and_how_often_it_came() {
-        let of = |source, redeliveries, isolated| {
-            let limits = HoldLimits::new(source, redeliveries, isolated, seconds(10), seconds(1));
+        let of = |kind, redeliveries, alone| {
+            let limits = HoldLimits::new(kind, redeliveries, alone, seconds(10), seconds(1));
             (limits.max_hold.as_secs(), limits.max_backoff.as_secs())
         };
-        assert_eq!(of(Source::Requests, 0, false), (10, 10));
-        assert_eq!(of(Source::Requests, MAX_HELD_REDELIVERIES - 1, false), (10, 10));
-        assert_eq!(of(Source::Requests, MAX_HELD_REDELIVERIES, false), (0, 10));
-        assert_eq!(of(Source::Requests, 0, true), (0, 10));
-        assert_eq!(of(Source::Followups, 0, false), (10, 1));
+        assert_eq!(of(DeliveryKind::Request, 0, false), (10, 10));
+        assert_eq!(of(DeliveryKind::Request, MAX_HELD_REDELIVERIES - 1, false), (10, 10));
+        assert_eq!(of(DeliveryKind::Request, MAX_HELD_REDELIVERIES, false), (0, 10));
+        assert_eq!(of(DeliveryKind::Request, 0, true), (0, 10));
+        assert_eq!(of(DeliveryKind::FollowUp, 0, false), (10, 1));
     }
 
     #[test]

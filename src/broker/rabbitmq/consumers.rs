@@ -2,23 +2,23 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::{Stream as _, StreamExt as _};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Queue};
 use super::names::Names;
 use super::refusal::connection_lost;
 use super::session_end::SessionEnd;
 use crate::broker::error::BrokerError;
 use crate::broker::role::Role;
-use crate::broker::source::Source;
+use crate::broker::session_kind::SessionKind;
 
 /// The consumers of one session.
 pub(super) struct Consumers {
     channel: Channel,
     worker: String,
-    queues: [(Source, String); 2],
+    queues: Vec<(Queue, String)>,
     consumers: Vec<ActiveConsumer>,
     /// How often consumers have been started.
     starts: u32,
@@ -31,16 +31,19 @@ pub(super) struct Consumers {
 
 struct ActiveConsumer {
     consumer: Consumer,
-    source: Source,
-    queue: String,
+    queue: Queue,
+    name: String,
 }
 
 impl Consumers {
-    pub(super) fn new(channel: Channel, names: &Names, worker: &str, over: SessionEnd) -> Self {
-        let queues = [
-            (Source::Requests, names.requests.queue.name.clone()),
-            (Source::Followups, names.followups.queue.name.clone()),
-        ];
+    pub(super) fn new(channel: Channel, names: &Names, kind: SessionKind, worker: &str, over: SessionEnd) -> Self {
+        let queues = match kind {
+            SessionKind::Work => vec![
+                (Queue::Requests, names.requests.queue.name.clone()),
+                (Queue::Followups, names.followups.queue.name.clone()),
+            ],
+            SessionKind::Quarantine => vec![(Queue::Quarantine, names.quarantine.queue.name.clone())],
+        };
         Self {
             channel,
             worker: worker.to_owned(),
@@ -60,29 +63,16 @@ impl Consumers {
         self.channel.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(lost)?;
         self.starts += 1;
         let mut consumers = Vec::new();
-        for (source, queue) in &self.queues {
-            let tag = tag(&self.worker, *source, self.starts);
+        for (queue, name) in &self.queues {
+            let tag = tag(&self.worker, *queue, self.starts);
             let options = BasicConsumeOptions::default();
-            let name = ShortString::try_new(queue.as_str()).unwrap_or_default();
-            let consumer = self.channel.basic_consume(name, tag, options, FieldTable::default()).await.map_err(lost)?;
-            consumers.push(ActiveConsumer { consumer, source: *source, queue: queue.clone() });
+            let short = ShortString::try_new(name.as_str()).unwrap_or_default();
+            let consumer = self.channel.basic_consume(short, tag, options, FieldTable::default()).await.map_err(lost)?;
+            consumers.push(ActiveConsumer { consumer, queue: *queue, name: name.clone() });
         }
         self.consumers = consumers;
         self.cancelled = None;
         Ok(())
-    }
-
-    /// The one message at the head of a queue, if there is any.
-    pub(super) async fn take(&self, source: Source) -> Result<Option<Delivery>, BrokerError> {
-        let lost = |error: lapin::Error| self.over.end(connection_lost(Role::Consume, &error));
-        let queue = self.queues.iter().find(|(of, _)| *of == source).map_or("", |(_, queue)| queue.as_str());
-        let name = ShortString::try_new(queue).unwrap_or_default();
-        let message = self.channel.basic_get(name, BasicGetOptions { no_ack: false }).await.map_err(lost)?;
-        Ok(message.map(|message| Delivery::new(message.delivery, source, self.over.clone())))
-    }
-
-    pub(super) const fn is_started(&self) -> bool {
-        !self.consumers.is_empty()
     }
 
     /// Stops all consumers. What the broker had sent already and was not taken is handed back as deliveries.
@@ -93,13 +83,13 @@ impl Consumers {
             // After the broker's answer there are no more deliveries, and the stream ends.
             self.channel.basic_cancel(live.consumer.tag(), BasicCancelOptions::default()).await.map_err(lost)?;
             while let Some(delivery) = live.consumer.next().await {
-                left.push(Delivery::new(delivery.map_err(lost)?, live.source, self.over.clone()));
+                left.push(Delivery::new(delivery.map_err(lost)?, live.queue, self.over.clone()));
             }
         }
         Ok(left)
     }
 
-    /// The next delivery, from both queues in turn. Once the broker has cancelled a consumer there is none: that is the answer
+    /// The next delivery, from its queues in turn. Once the broker has cancelled a consumer there is none: that is the answer
     /// then, again and again, while everything else goes on.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery, BrokerError>> {
         if let Some(queue) = &self.cancelled {
@@ -113,16 +103,16 @@ impl Consumers {
                 Poll::Pending => {}
                 Poll::Ready(Some(Ok(delivery))) => {
                     self.turn = index + 1;
-                    return Poll::Ready(Ok(Delivery::new(delivery, live.source, self.over.clone())));
+                    return Poll::Ready(Ok(Delivery::new(delivery, live.queue, self.over.clone())));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Err(self.over.end(connection_lost(Role::Consume, &error))));
                 }
                 // On a live channel: the broker cancelled this consumer alone, and nothing else tells of it.
                 Poll::Ready(None) if self.channel.status().connected() => {
-                    let ActiveConsumer { queue, .. } = self.consumers.remove(index);
-                    self.cancelled = Some(queue.clone());
-                    return Poll::Ready(Err(BrokerError::ConsumerCancelled { queue }));
+                    let ActiveConsumer { name, .. } = self.consumers.remove(index);
+                    self.cancelled = Some(name.clone());
+                    return Poll::Ready(Err(BrokerError::ConsumerCancelled { queue: name }));
                 }
                 Poll::Ready(None) => {
                     let cause = BrokerError::Lost { role: Role::Consume, problem: "it was closed".to_owned() };
@@ -136,8 +126,8 @@ impl Consumers {
 
 /// Names the worker where operators look; cut to what a short string holds. Never the same twice on a channel: a quorum
 /// queue of RabbitMQ 3.10 takes a tag that still has unanswered deliveries for the old consumer, and the channel crashes.
-fn tag(worker: &str, source: Source, start: u32) -> ShortString {
-    let mut name = format!("cancel-worker {source} {start} {worker}");
+fn tag(worker: &str, queue: Queue, start: u32) -> ShortString {
+    let mut name = format!("cancel-worker {} {start} {worker}", queue.as_str());
     name.truncate(name.floor_char_boundary(255));
     ShortString::try_new(name).unwrap_or_default()
 }
@@ -148,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_consumer_tag_names_the_worker_and_is_cut_between_characters() {
-        assert_eq!(tag("w1", Source::Followups, 2).as_str(), "cancel-worker followups 2 w1");
-        let long = tag(&"ü".repeat(200), Source::Requests, 1);
+        assert_eq!(tag("w1", Queue::Followups, 2).as_str(), "cancel-worker followups 2 w1");
+        let long = tag(&"ü".repeat(200), Queue::Requests, 1);
         assert!(long.as_str().len() >= 254 && long.as_str().ends_with('ü'));
     }
 }

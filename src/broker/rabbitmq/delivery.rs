@@ -1,17 +1,40 @@
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::BasicAckOptions;
+use lapin::types::AMQPValue;
 
 use super::confirms::Confirmed;
 use super::content::{Content, number};
+use super::names::FOLLOWUP_KEY;
 use super::refusal::connection_lost;
 use super::session_end::SessionEnd;
+use crate::broker::delivery_kind::DeliveryKind;
 use crate::broker::error::BrokerError;
 use crate::broker::port;
 use crate::broker::role::Role;
-use crate::broker::source::Source;
 use crate::message::Envelope;
 
 /// How often the broker has delivered the message before; kept by quorum queues.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// Why and from where the broker has dead-lettered the message, the last time first.
+const DEATHS: &str = "x-death";
+
+/// Which queue a delivery comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Requests,
+    Followups,
+    Quarantine,
+}
+
+impl Queue {
+    /// The word in consumer tags.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Followups => "followups",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
 
 /// A message that waits for its answer. Dropped without one, it stays with this session, and the broker delivers it again
 /// when the session ends.
@@ -19,16 +42,27 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 #[must_use = "a delivery without an answer is held until the session ends"]
 pub struct Delivery {
     content: Content,
-    source: Source,
+    kind: DeliveryKind,
     redelivered: bool,
     acker: lapin::Acker,
     over: SessionEnd,
 }
 
 impl Delivery {
-    pub(super) fn new(delivery: lapin::message::Delivery, source: Source, over: SessionEnd) -> Self {
-        let lapin::message::Delivery { redelivered, properties, data, acker, .. } = delivery;
-        Self { content: Content::new(data, properties), source, redelivered, acker, over }
+    pub(super) fn new(delivery: lapin::message::Delivery, queue: Queue, over: SessionEnd) -> Self {
+        let lapin::message::Delivery { redelivered, properties, data, acker, routing_key, .. } = delivery;
+        let content = Content::new(data, properties);
+        let is_request = match queue {
+            Queue::Requests => true,
+            Queue::Followups => false,
+            Queue::Quarantine => routing_key.as_str() != FOLLOWUP_KEY,
+        };
+        let kind = if is_request {
+            DeliveryKind::Request
+        } else {
+            DeliveryKind::of_header(content.header(DeliveryKind::HEADER))
+        };
+        Self { content, kind, redelivered, acker, over }
     }
 
     /// Body and properties.
@@ -50,8 +84,8 @@ impl Delivery {
 impl port::Delivery for Delivery {
     type Proof = Confirmed;
 
-    fn source(&self) -> Source {
-        self.source
+    fn kind(&self) -> DeliveryKind {
+        self.kind
     }
 
     fn redeliveries(&self) -> u32 {
@@ -64,6 +98,16 @@ impl port::Delivery for Delivery {
         count.map_or(1, |count| u32::try_from(count).unwrap_or(u32::MAX).max(1))
     }
 
+    fn has_expired(&self) -> bool {
+        let deaths = self.content.headers().find(|(name, _)| *name == DEATHS);
+        let Some((_, AMQPValue::FieldArray(deaths))) = deaths else { return false };
+        let Some(AMQPValue::FieldTable(last)) = deaths.as_slice().first() else { return false };
+        match last.inner().get("reason") {
+            Some(AMQPValue::LongString(reason)) => reason.as_bytes() == b"expired",
+            _ => false,
+        }
+    }
+
     fn envelope(&self) -> Envelope<'_> {
         self.content.envelope()
     }
@@ -71,10 +115,5 @@ impl port::Delivery for Delivery {
     async fn ack(self, proof: Confirmed) -> Result<(), BrokerError> {
         let Confirmed { .. } = proof;
         self.answered(self.acker.ack(BasicAckOptions::default()).await)
-    }
-
-    async fn requeue(self) -> Result<(), BrokerError> {
-        let options = BasicNackOptions { requeue: true, multiple: false };
-        self.answered(self.acker.nack(options).await)
     }
 }

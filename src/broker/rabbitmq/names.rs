@@ -2,10 +2,12 @@ use crate::broker::target::Target;
 use crate::broker::wait_levels::{WaitLevel, WaitLevels};
 use crate::settings;
 
-/// What binds the queue of follow-ups to its exchange.
+/// What binds the queue of follow-ups to its exchange; what a follow-up comes to the quarantine with.
 pub(super) const FOLLOWUP_KEY: &str = "followup";
 /// What binds the queue of dead letters to its exchange.
 pub(super) const DEAD_KEY: &str = "dead";
+/// What a request comes to the quarantine with.
+pub(super) const QUARANTINED_REQUEST_KEY: &str = "request";
 /// What a request is published with; its queue is bound with `#`.
 const REQUEST_KEY: &str = "cancel";
 /// What a reply's address begins with. Nothing else is replied to: the default exchange reaches every queue.
@@ -52,6 +54,7 @@ pub(super) struct Names {
     prefix: String,
     pub(super) requests: QueueBinding,
     pub(super) followups: QueueBinding,
+    pub(super) quarantine: QueueBinding,
     pub(super) dead: QueueBinding,
     pub(super) wait_exchange: Name,
     pub(super) events_exchange: Name,
@@ -76,6 +79,7 @@ impl Names {
                 external.requests_queue.as_ref(),
             ),
             followups: QueueBinding::new(&ours("followups"), None, None),
+            quarantine: QueueBinding::new(&ours("quarantine"), None, None),
             dead: QueueBinding::new(&ours("dead"), external.dead_exchange.as_ref(), external.dead_queue.as_ref()),
             wait_exchange: named(None, "wait"),
             events_exchange: named(external.events_exchange.as_ref(), "events"),
@@ -95,7 +99,9 @@ impl Names {
     /// Whether it is one of the exchanges that the worker declares and binds itself.
     pub(super) fn is_ours(&self, exchange: &str) -> bool {
         let bindings =
-            [&self.requests, &self.followups, &self.dead].into_iter().filter_map(|binding| binding.exchange.as_ref());
+            [&self.requests, &self.followups, &self.quarantine, &self.dead]
+            .into_iter()
+            .filter_map(|binding| binding.exchange.as_ref());
         bindings.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.external && name.name == exchange)
     }
 

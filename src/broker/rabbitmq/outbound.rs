@@ -3,7 +3,9 @@ use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::content::Content;
+use crate::broker::delivery_kind::DeliveryKind;
 use crate::broker::publish_error::PublishError;
+use crate::broker::target::Target;
 use crate::message::Outgoing;
 
 /// Says in a dead letter how many bytes of headers did not fit.
@@ -13,6 +15,9 @@ const EXPIRATION: &str = "cancel-worker-expiration";
 const USER_ID: &str = "cancel-worker-user-id";
 /// The broker's count of deliveries from the queue that the message leaves.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// What the broker's headers on why and where it dead-lettered a message begin with. With them it would take what comes
+/// back from a wait queue for a message that goes in circles, and drop it.
+const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
 /// In `reply_to` this is a request to the broker, which refuses it without a reply consumer, by closing the channel.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Headers that would route the message to further queues, by whatever exchange it is published to.
@@ -60,8 +65,9 @@ impl Outbound {
     /// The original as it is, plus `headers`. What differs: it is persistent; it does not expire, claim a user or name
     /// further queues, which would lose it, have it refused or send it elsewhere (headers with our prefix say so
     /// instead); and where the headers of both do not fit into one frame, the original's are dropped, which a header says.
-    pub(super) fn dead_letter(
+    pub(super) fn forward(
         route: (String, String),
+        target: &Target,
         original: &Content,
         mut headers: Vec<(String, String)>,
         frame_max: usize,
@@ -78,7 +84,13 @@ impl Outbound {
         }
 
         let mut originals = FieldTable::default();
-        for (name, value) in original.headers().filter(|(name, _)| *name != DELIVERY_COUNT) {
+        let comes_back = matches!(target, Target::Wait(_));
+        let is_dropped = |name: &str| {
+            name == DELIVERY_COUNT
+                || name == DeliveryKind::HEADER
+                || (comes_back && DEATHS.iter().any(|death| name.starts_with(death)))
+        };
+        for (name, value) in original.headers().filter(|(name, _)| !is_dropped(name)) {
             let name = ROUTING_HEADERS.iter().find(|(routing, _)| *routing == name).map_or(name, |(_, kept)| kept);
             originals.insert(short("header", name)?, value.clone());
         }
@@ -88,12 +100,19 @@ impl Outbound {
             return Self::addressed(route, original.body().to_vec(), whole);
         }
         headers.push((HEADERS_DROPPED.to_owned(), bytes.to_string()));
-        let bare = kept.with_headers(with_headers(FieldTable::default(), headers)?);
-        let size = frame_size(&bare);
-        if size > frame_max {
-            return Err(PublishError::TooLarge { what: "properties", size, limit: frame_max });
+        let headers = with_headers(FieldTable::default(), headers)?;
+        let named = BasicProperties::default().with_delivery_mode(PERSISTENT);
+        let named = match properties.message_id() {
+            Some(id) => named.with_message_id(id.clone()),
+            None => named,
+        };
+        // With each long property, and then with what it is found by.
+        let candidates = [kept, named].map(|properties| properties.with_headers(headers.clone()));
+        let sizes = candidates.each_ref().map(frame_size);
+        match candidates.into_iter().zip(sizes).find(|(_, size)| *size <= frame_max) {
+            Some((fitting, _)) => Self::addressed(route, original.body().to_vec(), fitting),
+            None => Err(PublishError::TooLarge { what: "properties", size: sizes[1], limit: frame_max }),
         }
-        Self::addressed(route, original.body().to_vec(), bare)
     }
 
     fn addressed(
@@ -225,7 +244,7 @@ mod tests {
         let original = Content::new(b"body".to_vec(), properties);
         let ours = vec![("cancel-worker-reason".to_owned(), "why".to_owned())];
 
-        let letter = Outbound::dead_letter(route(), &original, ours, 4096).expect("it fits");
+        let letter = Outbound::forward(route(), &Target::Dead, &original, ours, 4096).expect("it fits");
         let properties = &letter.properties;
         assert_eq!(letter.body, b"body");
         assert_eq!((*properties.delivery_mode(), *properties.priority()), (Some(2), Some(4)));
@@ -246,11 +265,11 @@ mod tests {
         let original = Content::new(b"body".to_vec(), BasicProperties::default().with_headers(headers));
         let ours = || vec![("cancel-worker-reason".to_owned(), "w".repeat(100))];
 
-        let letter = Outbound::dead_letter(route(), &original, ours(), 4096).expect("ours fit");
+        let letter = Outbound::forward(route(), &Target::Dead, &original, ours(), 4096).expect("ours fit");
         assert_eq!(header(&letter, "h"), None);
         assert_eq!(header(&letter, HEADERS_DROPPED), Some(&AMQPValue::LongString("4083".into())));
         assert!(frame_size(&letter.properties) <= 4096);
-        let whole = Outbound::dead_letter(route(), &original, ours(), 8192).expect("all fits");
+        let whole = Outbound::forward(route(), &Target::Dead, &original, ours(), 8192).expect("all fits");
         assert!(header(&whole, "h").is_some() && header(&whole, HEADERS_DROPPED).is_none());
     }
 }

@@ -87,13 +87,18 @@ impl port::Publisher for Publisher {
 
     /// Headers of the delivery that do not fit into a frame beside `headers` are dropped, and
     /// `cancel-worker-headers-dropped` says how many bytes that were.
-    async fn dead_letter(
+    async fn forward(
         &self,
+        target: &Target,
         delivery: &Delivery,
         headers: Vec<(String, String)>,
     ) -> Result<Confirmed, PublishError> {
-        let route = self.names.route(&Target::Dead);
-        self.confirmed(Outbound::dead_letter(route, delivery.content(), headers, self.frame_max)?).await
+        let route = self.names.route(target);
+        self.confirmed(Outbound::forward(route, target, delivery.content(), headers, self.frame_max)?).await
+    }
+
+    async fn probe(&self) -> Result<(), PublishError> {
+        Ok(()) // replaced when the channel's part is merged
     }
 
     async fn reply(&self, address: &str, message: Outgoing) -> Result<(), PublishError> {

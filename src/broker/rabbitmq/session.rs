@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::address::Address;
@@ -18,9 +19,9 @@ use super::topology;
 use super::topology_item::TopologyItem;
 use super::upkeep::{self, TopologyChecker, Upkeep};
 use crate::broker::error::BrokerError;
-use crate::broker::port::{self, Delivery as _};
+use crate::broker::port;
 use crate::broker::role::Role;
-use crate::broker::source::Source;
+use crate::broker::session_kind::SessionKind;
 use crate::settings;
 
 /// How long stopping the consumers may take.
@@ -35,6 +36,7 @@ pub struct Session {
     consume: Arc<BrokerConnection>,
     publish: BrokerConnection,
     upkeep: Arc<Upkeep>,
+    blocked: watch::Receiver<bool>,
     /// What was missing when the session was opened, and was made.
     made: Vec<TopologyItem>,
     /// Of the node, without the password.
@@ -52,10 +54,23 @@ impl Session {
     /// # Errors
     /// [`BrokerError::is_permanent`] tells whether to try again.
     pub async fn open(settings: &settings::Amqp, worker_name: &str) -> Result<Self, BrokerError> {
+        Self::open_kind(settings, worker_name, SessionKind::Work).await
+    }
+
+    /// As [`open`](Self::open), of a kind. The topology is the matter of those that work.
+    pub(super) async fn open_kind(
+        settings: &settings::Amqp,
+        worker_name: &str,
+        kind: SessionKind,
+    ) -> Result<Self, BrokerError> {
         let addresses = Address::all(&settings.uris).await;
         let limit = *settings.connect_timeout;
+        let worker = match kind {
+            SessionKind::Work => worker_name.to_owned(),
+            SessionKind::Quarantine => format!("{worker_name} {}", kind.as_str()),
+        };
         // Connecting has a limit of its own, which tells more of what was being waited for.
-        match timeout(limit * 3, Self::build(settings, &addresses, worker_name)).await {
+        match timeout(limit * 3, Self::build(settings, &addresses, &worker, kind)).await {
             Ok(built) => built,
             Err(_) => Err(BrokerError::TimedOut {
                 address: addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -65,35 +80,44 @@ impl Session {
         }
     }
 
-    async fn build(settings: &settings::Amqp, addresses: &[Address], worker: &str) -> Result<Self, BrokerError> {
+    async fn build(
+        settings: &settings::Amqp,
+        addresses: &[Address],
+        worker: &str,
+        kind: SessionKind,
+    ) -> Result<Self, BrokerError> {
         let (consume, address) = BrokerConnection::open_any(addresses, Role::Consume, settings, worker, jitter).await?;
         let limit = *settings.connect_timeout;
         let publish = BrokerConnection::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
         let names = Arc::new(Names::new(&settings.topology));
-        let made = topology::apply(&consume, address, &names, &settings.topology).await?;
+        let made = match kind {
+            SessionKind::Work => topology::apply(&consume, address, &names, &settings.topology).await?,
+            SessionKind::Quarantine => Vec::new(),
+        };
 
         let consume = Arc::new(consume);
         let over = SessionEnd::default();
-        for connection in [&*consume, &publish] {
-            spawn_watch(connection, over.clone());
-        }
-        let consumers = Consumers::new(consume.channel().await?, &names, worker, over.clone());
+        spawn_watch(&consume, over.clone());
+        let blocked = spawn_watch(&publish, over.clone());
+        let consumers = Consumers::new(consume.channel().await?, &names, kind, worker, over.clone());
         let replies = Replies::new(address.clone(), settings, worker);
         let timeout = *settings.confirm_timeout;
         let upkeep = Arc::<Upkeep>::default();
         let publisher =
             Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone(), Arc::clone(&upkeep)).await?;
         let _end = EndOnDrop(over.clone());
-        let checker = TopologyChecker {
-            connection: Arc::clone(&consume),
-            address: address.clone(),
-            names: Arc::clone(&names),
-            settings: settings.topology.clone(),
-            timeout: limit,
-        };
-        tokio::spawn(Arc::clone(&upkeep).run(checker, over.clone()));
+        if kind == SessionKind::Work {
+            let checker = TopologyChecker {
+                connection: Arc::clone(&consume),
+                address: address.clone(),
+                names: Arc::clone(&names),
+                settings: settings.topology.clone(),
+                timeout: limit,
+            };
+            tokio::spawn(Arc::clone(&upkeep).run(checker, over.clone()));
+        }
         let address = address.to_string();
-        Ok(Self { consumers, publisher, over, names, consume, publish, upkeep, made, address, limit, _end })
+        Ok(Self { consumers, publisher, over, names, consume, publish, upkeep, blocked, made, address, limit, _end })
     }
 
     /// The broker took too long: the session is over.
@@ -137,31 +161,10 @@ impl port::Session for Session {
 
     /// Within `amqp.connect_timeout`.
     async fn consume(&mut self, prefetch: u16) -> Result<(), BrokerError> {
-        let consumers = &mut self.consumers;
-        let starting = async {
-            if consumers.is_started() {
-                for delivery in consumers.stop().await? {
-                    delivery.requeue().await?;
-                }
-            }
-            consumers.start(prefetch).await
-        };
         // A quorum queue without a leader leaves a consumer unanswered for a minute.
-        match timeout(self.limit, starting).await {
+        match timeout(self.limit, self.consumers.start(prefetch)).await {
             Ok(started) => started,
             Err(_) => Err(self.late("starting the consumers")),
-        }
-    }
-
-    /// Within `amqp.connect_timeout`.
-    async fn take(&self, source: Source) -> Result<Option<Delivery>, BrokerError> {
-        // A message that cannot be parsed ends the connection and leaves this call without an answer.
-        tokio::select! {
-            biased;
-            cause = self.over.ended() => Err(cause),
-            taken = timeout(self.limit, self.consumers.take(source)) => {
-                taken.unwrap_or_else(|_| Err(self.late("taking a single message")))
-            }
         }
     }
 
@@ -173,23 +176,17 @@ impl port::Session for Session {
         }
     }
 
-    async fn stop_consuming(&mut self) {
-        let stopping = async {
-            for delivery in self.consumers.stop().await? {
-                delivery.requeue().await?;
-            }
-            Ok::<(), BrokerError>(())
-        };
-        match timeout(STOP_TIMEOUT, stopping).await {
-            Ok(Ok(())) => {}
+    async fn stop_consuming(&mut self) -> Vec<Delivery> {
+        match timeout(STOP_TIMEOUT, self.consumers.stop()).await {
+            Ok(Ok(left)) => return left,
             Ok(Err(error)) => tracing::debug!(%error, "the consumers did not stop in order"),
             Err(_) => tracing::debug!("the consumers did not stop in time"),
         }
+        Vec::new()
     }
 
-    fn blocked(&self) -> impl Fn() -> bool + Send + 'static {
-        let status = self.publish.lapin().status().clone();
-        move || status.blocked()
+    fn blocked(&self) -> watch::Receiver<bool> {
+        self.blocked.clone()
     }
 
     /// The session looks at them once a minute, and at once where a publish found no queue.

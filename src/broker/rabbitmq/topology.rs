@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::connection::BrokerConnection;
-use super::names::{DEAD_KEY, FOLLOWUP_KEY, Name, Names, QueueBinding};
+use super::names::{DEAD_KEY, FOLLOWUP_KEY, Name, Names, QUARANTINED_REQUEST_KEY, QueueBinding};
 use super::refusal::{Refusal, connection_lost, refusal};
 use super::remedy::fault;
 use super::topology_item::TopologyItem;
@@ -18,16 +18,31 @@ use crate::settings;
 /// quorum queue after 20, and looking at the dead letters would count. RabbitMQ 3 does not know -1 for "none".
 const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
+/// What is lost with so many sessions, although it was alone in each, cannot even be parsed.
+const QUARANTINE_DELIVERY_LIMIT: i64 = 20;
+
 /// Everything, in the order in which it can be declared.
 pub(super) fn plan(names: &Names, settings: &settings::Topology) -> Vec<TopologyItem> {
     let mut items = Vec::new();
     let dead = names.dead.address(DEAD_KEY);
-    let work = || quorum(&[("x-delivery-limit", i64::from(settings.delivery_limit).into())], Some(&dead));
     let kept = || quorum(&[("x-delivery-limit", NO_DELIVERY_LIMIT.into())], None);
-
     queue_with_exchange(&mut items, &names.dead, ExchangeKind::Direct, DEAD_KEY, kept());
-    queue_with_exchange(&mut items, &names.requests, ExchangeKind::Topic, "#", work());
-    queue_with_exchange(&mut items, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, work());
+
+    let limit = quorum(&[("x-delivery-limit", QUARANTINE_DELIVERY_LIMIT.into())], Some(&dead));
+    queue_with_exchange(&mut items, &names.quarantine, ExchangeKind::Direct, QUARANTINED_REQUEST_KEY, limit);
+    items.extend(names.quarantine.exchange.as_ref().map(|exchange| TopologyItem::Binding {
+        queue: names.quarantine.queue.name.clone(),
+        exchange: exchange.name.clone(),
+        key: FOLLOWUP_KEY.to_owned(),
+    }));
+
+    let work = |key| {
+        let limit = ("x-delivery-limit", i64::from(settings.delivery_limit).into());
+        quorum(&[limit], Some(&names.quarantine.address(key)))
+    };
+    let (requests, followups) = (work(QUARANTINED_REQUEST_KEY), work(FOLLOWUP_KEY));
+    queue_with_exchange(&mut items, &names.requests, ExchangeKind::Topic, "#", requests);
+    queue_with_exchange(&mut items, &names.followups, ExchangeKind::Direct, FOLLOWUP_KEY, followups);
 
     let back = names.followups.address(FOLLOWUP_KEY);
     items.push(TopologyItem::Exchange { name: names.wait_exchange.clone(), kind: ExchangeKind::Direct });
