@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -8,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub struct Readiness {
     stop: CancellationToken,
+    /// An answer waits in the broker since its event was not taken, and none has been taken since.
+    untaken: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -52,7 +55,7 @@ impl Readiness {
     /// Of a worker that ends with `stop`. Not ready yet.
     #[must_use]
     pub fn new(stop: CancellationToken) -> Self {
-        Self { stop, state: Mutex::default() }
+        Self { stop, untaken: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Why the worker is not ready, each a sentence; nothing if it is.
@@ -77,12 +80,15 @@ impl Readiness {
                 state.stuck, state.problem
             )
         });
+        let untaken = (stuck.is_none() && self.untaken.load(Relaxed)).then(|| {
+            format!("answers wait in the broker, which did not take them when they were published: {}", state.problem)
+        });
         let topology = match &state.session {
             Session::There { topology, .. } => topology(),
             Session::First | Session::None(_) => None,
         };
         let stopping = self.stop.is_cancelled().then(|| "the worker is stopping".to_owned());
-        [stopping, session, topology, stuck].into_iter().flatten().collect()
+        [stopping, session, topology, stuck, untaken].into_iter().flatten().collect()
     }
 
     /// There is no session, and this is why.
@@ -128,6 +134,18 @@ impl Readiness {
         state.stuck == 0
     }
 
+    /// An answer was not taken for so long that it waits in the broker.
+    pub fn event_untaken(&self) {
+        self.untaken.store(true, Relaxed);
+    }
+
+    /// An event was taken.
+    pub fn event_taken(&self) {
+        if self.untaken.load(Relaxed) {
+            self.untaken.store(false, Relaxed);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,6 +172,12 @@ mod tests {
         let reason = "the broker does not take what the worker publishes (1 deliveries): the queue is full";
         assert_eq!(readiness.reasons(), [reason]);
         assert!(readiness.unstuck());
+
+        readiness.event_untaken();
+        let reason = "answers wait in the broker, which did not take them when they were published: the queue is full";
+        assert_eq!(readiness.reasons(), [reason]);
+        readiness.event_taken();
+        assert_eq!(readiness.reasons(), [""; 0]);
 
         readiness.preparing(blocked.clone(), || Some("queue \"q\" does not exist: create it".to_owned()));
         readiness.consuming();

@@ -7,6 +7,7 @@ use tracing::{debug, error, info};
 
 use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use crate::broker::{BrokerError, Delivery, DeliveryKind, PublishError, Publisher, Target, WaitLevel};
+use crate::message::Outgoing;
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::telemetry::{Counters, Readiness};
 
@@ -124,7 +125,10 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
     /// None: the broker does not take it.
     async fn event(&self, answer: &ResultPublication) -> Result<Option<P::Proof>, BrokerError> {
         let target = Target::Event(answer.outcome);
-        self.publish_for_a_while(|| self.publisher.publish(&target, answer.event.clone())).await
+        let event = self.publish_for_a_while(|| self.publisher.publish(&target, answer.event.clone())).await?;
+        let readiness = &self.settler.readiness;
+        if event.is_some() { readiness.event_taken() } else { readiness.event_untaken() }
+        Ok(event)
     }
 
     /// The event is not taken: it waits, as a follow-up with its conclusion, or as the delivery that it is made from.
@@ -133,7 +137,7 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
         // Its own time: when the answer was known.
         let follow_up = answer.waits_as.and_then(|waiting| waiting.encode(answer.event.timestamp).ok());
         match follow_up {
-            Some(follow_up) => self.wait(|target| self.publisher.publish(target, follow_up.clone())).await,
+            Some(follow_up) => self.wait(follow_up).await,
             None => self.wait_as(self.delivery.kind(), Vec::new()).await,
         }
     }
@@ -149,7 +153,7 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
             None => {
                 let mut waiting = request.clone();
                 waiting.headers.push(kind_header(DeliveryKind::DeadLetter));
-                self.wait(|target| self.publisher.publish(target, waiting.clone())).await
+                self.wait(waiting).await
             }
         }
     }
@@ -168,16 +172,18 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
         if kind != DeliveryKind::FollowUp {
             headers.push(kind_header(kind));
         }
-        self.wait(|target| self.publisher.forward(target, self.delivery, headers.clone())).await
+        let target = self.longest_wait();
+        self.publish_until_confirmed(|| self.publisher.forward(&target, self.delivery, headers.clone())).await
     }
 
-    /// Publishes what could not be published elsewhere to the wait queue of the longest level.
-    async fn wait<F>(&self, publish: impl Fn(&'_ Target) -> F) -> Result<P::Proof, BrokerError>
-    where
-        F: Future<Output = Result<P::Proof, PublishError>>,
-    {
-        let target = Target::Wait(self.settler.longest.clone());
-        self.publish_until_confirmed(|| publish(&target)).await
+    async fn wait(&self, message: Outgoing) -> Result<P::Proof, BrokerError> {
+        let target = self.longest_wait();
+        self.publish_until_confirmed(|| self.publisher.publish(&target, message.clone())).await
+    }
+
+    /// Where what cannot be published elsewhere waits.
+    fn longest_wait(&self) -> Target {
+        Target::Wait(self.settler.longest.clone())
     }
 
     /// Publishes until it is confirmed: what is to wait can wait nowhere else. Where that is not taken either, the delivery

@@ -12,6 +12,9 @@ use cancel_worker::pacing::Key;
 
 use crate::test_env::TestEnv;
 
+/// What a bug says.
+pub const PANIC: &str = "a simulated bug";
+
 /// What an operation does by itself and when it is cancelled. Times are from its beginning, or from the cancel.
 #[derive(Clone, Copy, Debug)]
 pub enum Script {
@@ -34,6 +37,8 @@ pub enum Script {
     NotFound,
     Denied,
     NotCancellable,
+    /// Calling it panics: a bug of the worker.
+    Panics,
 }
 
 /// The truth about an operation.
@@ -60,9 +65,12 @@ impl SimulatedOperation {
                     _ => over(completes, 0),
                 }
             }
-            Script::NeverDone | Script::Unimplemented | Script::NotFound | Script::Denied | Script::NotCancellable => {
-                None
-            }
+            Script::NeverDone
+            | Script::Unimplemented
+            | Script::NotFound
+            | Script::Denied
+            | Script::NotCancellable
+            | Script::Panics => None,
         }
     }
 
@@ -156,6 +164,10 @@ fn shown(reply: &Reply) -> String {
 impl Operations for SimulatedApi {
     async fn call(&self, call: Call, name: &OperationName, sent: &CallSent) -> Reply {
         sent.tell();
+        let script = self.env.state().operations.get(name.as_str()).map(|operation| operation.script);
+        if matches!(script, Some(Script::Panics)) {
+            std::panic::panic_any(PANIC);
+        }
         let effect = || match (call, self.env.state().operations.get_mut(name.as_str())) {
             (Call::Cancel, Some(operation)) => operation.cancel(Instant::now()),
             (Call::Get, Some(operation)) => operation.get(name, Instant::now()),

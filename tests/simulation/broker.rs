@@ -1,12 +1,15 @@
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use cancel_worker::broker::{Broker, BrokerError, Delivery, PublishError, Publisher, Role, Session, Source, Target};
+use cancel_worker::broker::{
+    Broker, BrokerError, Delivery, DeliveryKind, PublishError, Publisher, Role, Session, SessionKind, Target,
+};
 use cancel_worker::message::{Envelope, Outgoing};
 
-use crate::test_env::{Message, SessionState, TestEnv};
+use crate::test_env::{InHand, Message, Outage, Queue, SessionState, TestEnv};
 
 /// The simulated broker, as one worker sees it.
 pub struct SimulatedBroker {
@@ -19,6 +22,7 @@ pub struct SimulatedBroker {
 pub struct SimulatedSession {
     env: TestEnv,
     worker: usize,
+    kind: SessionKind,
     id: u64,
     over: CancellationToken,
 }
@@ -26,7 +30,7 @@ pub struct SimulatedSession {
 pub struct SimulatedDelivery {
     session: SimulatedSession,
     tag: u64,
-    source: Source,
+    queue: Queue,
     message: Message,
 }
 
@@ -40,7 +44,7 @@ fn lost() -> BrokerError {
 impl Broker for SimulatedBroker {
     type Session = SimulatedSession;
 
-    async fn open(&self) -> Result<SimulatedSession, BrokerError> {
+    async fn open(&self, kind: SessionKind) -> Result<SimulatedSession, BrokerError> {
         self.env.edge(self.worker, "open".to_owned()).await;
         let mut state = self.env.state();
         if state.strikes("unreachable", 0.2) {
@@ -49,6 +53,7 @@ impl Broker for SimulatedBroker {
         let (id, over) = (state.id(), CancellationToken::new());
         let session = SessionState {
             worker: self.worker,
+            kind,
             unacknowledged: Default::default(),
             orphans: Default::default(),
             cancelled: None,
@@ -57,7 +62,7 @@ impl Broker for SimulatedBroker {
             over: over.clone(),
         };
         state.sessions.insert(id, session);
-        Ok(SimulatedSession { env: self.env.clone(), worker: self.worker, id, over })
+        Ok(SimulatedSession { env: self.env.clone(), worker: self.worker, kind, id, over })
     }
 }
 
@@ -72,18 +77,20 @@ impl SimulatedSession {
     }
 
     /// Hands out the head of a queue.
-    fn deliver(&self, source: Source) -> Result<Option<SimulatedDelivery>, BrokerError> {
+    fn deliver(&self, queue: Queue) -> Result<Option<SimulatedDelivery>, BrokerError> {
         let mut state = self.env.state();
-        let Some(message) = state.queue(source).pop_front() else { return Ok(None) };
+        let Some(message) = state.queue(queue).pop_front() else { return Ok(None) };
         let (tag, poison) = (state.id(), message.poison);
         state.note(format_args!(
-            "session {}: delivers {source} {tag} {:?}, before {}",
+            "session {}: delivers {queue:?} {tag} {:?}, before {}",
             self.id, message.message_id, message.deliveries
         ));
+        state.delivered(queue, &message);
+        let in_hand = InHand { queue, message: message.clone(), since: Instant::now() };
         match state.sessions.get_mut(&self.id) {
-            Some(session) => session.unacknowledged.insert(tag, (source, message.clone())),
+            Some(session) => session.unacknowledged.insert(tag, in_hand),
             None => {
-                state.queue(source).push_front(message);
+                state.queue(queue).push_front(message);
                 return Err(lost());
             }
         };
@@ -93,36 +100,50 @@ impl SimulatedSession {
             self.env.tell();
             return Err(lost());
         }
-        Ok(Some(SimulatedDelivery { session: self.clone(), tag, source, message }))
+        Ok(Some(SimulatedDelivery { session: self.clone(), tag, queue, message }))
     }
 
     /// A queue may be gone, and its consumer with it.
     fn check_queues(&self) -> Result<(), BrokerError> {
         let mut state = self.env.state();
-        let source = if state.jitter.bool() { Source::Requests } else { Source::Followups };
-        state.delete_queue(source);
-        if let Some((source, told)) = state.sessions.get_mut(&self.id).and_then(|session| session.cancelled.as_mut()) {
+        if self.kind == SessionKind::Work {
+            let queue = if state.jitter.bool() { Queue::Requests } else { Queue::Followups };
+            state.delete_queue(queue);
+        }
+        if let Some((queue, told)) = state.sessions.get_mut(&self.id).and_then(|session| session.cancelled.as_mut()) {
             *told = true;
-            return Err(BrokerError::ConsumerCancelled { queue: source.to_string() });
+            return Err(BrokerError::ConsumerCancelled { queue: format!("{queue:?}") });
         }
         Ok(())
     }
 
-    fn has_room(&self, source: Source) -> bool {
+    fn has_room(&self, queue: Queue) -> bool {
         let state = self.env.state();
         let Some(session) = state.sessions.get(&self.id) else { return false };
-        let taken = session.unacknowledged.values().filter(|(of, _)| *of == source).count();
+        let taken = session.unacknowledged.values().filter(|delivery| delivery.queue == queue).count();
         session.prefetch.is_some_and(|prefetch| taken < prefetch)
+    }
+
+    /// An alarm lets nothing through. Otherwise there is no time-out for it.
+    async fn unblocked(&self) -> Result<(), BrokerError> {
+        let mut blocked = self.blocked();
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => Err(lost()),
+            _ = blocked.wait_for(|blocked| !blocked) => Ok(()),
+        }
     }
 
     async fn store(&self, target: &Target, message: Message) -> Result<Proof, PublishError> {
         let over = |error| PublishError::SessionOver(error);
         self.edge("publish").await.map_err(over)?;
+        self.unblocked().await.map_err(over)?;
         let route = || (format!("{target:?}"), String::new());
         {
             let mut state = self.env.state();
-            let refused = state.strikes("refused", 0.02);
-            let unroutable = !refused && state.strikes("unroutable", 0.02);
+            let outage = state.outage.filter(|_| matches!(target, Target::Event(_)));
+            let refused = outage == Some(Outage::Full) || state.strikes("refused", 0.02);
+            let unroutable = outage == Some(Outage::Unbound) || (!refused && state.strikes("unroutable", 0.02));
             let (exchange, routing_key) = route();
             if refused {
                 return Err(PublishError::Refused { exchange, routing_key });
@@ -180,21 +201,18 @@ impl Session for SimulatedSession {
         Ok(())
     }
 
-    async fn take(&self, source: Source) -> Result<Option<SimulatedDelivery>, BrokerError> {
-        self.edge("take").await?;
-        self.deliver(source)
-    }
-
     async fn next(&mut self) -> Result<SimulatedDelivery, BrokerError> {
         loop {
             let changed = self.env.changed();
             self.alive()?;
             self.check_queues()?;
-            let followups_first = self.env.state().jitter.bool();
-            let order = if followups_first { [1, 0] } else { [0, 1] };
-            for source in order.map(|index| Source::ALL[index]) {
-                if self.has_room(source)
-                    && let Some(delivery) = self.deliver(source)?
+            let mut queues = Queue::of(self.kind).to_vec();
+            if self.env.state().jitter.bool() {
+                queues.reverse();
+            }
+            for queue in queues {
+                if self.has_room(queue)
+                    && let Some(delivery) = self.deliver(queue)?
                 {
                     return Ok(delivery);
                 }
@@ -203,21 +221,29 @@ impl Session for SimulatedSession {
         }
     }
 
-    /// Here no publish ever waits for an alarm.
-    fn blocked(&self) -> impl Fn() -> bool + Send + 'static {
-        || false
+    fn blocked(&self) -> watch::Receiver<bool> {
+        self.env.state().blocked.subscribe()
     }
 
-    /// Nor is a queue ever missing for long.
+    /// Here no queue is ever missing for long.
     fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + 'static {
         || None
     }
 
-    async fn stop_consuming(&mut self) {
+    /// Some deliveries were on their way.
+    async fn stop_consuming(&mut self) -> Vec<SimulatedDelivery> {
         let _ = self.edge("stop consuming").await;
+        let mut buffered = Vec::new();
+        for queue in Queue::of(self.kind) {
+            let is_sent = self.has_room(*queue) && self.env.state().jitter.bool();
+            if is_sent && let Ok(Some(delivery)) = self.deliver(*queue) {
+                buffered.push(delivery);
+            }
+        }
         if let Some(session) = self.env.state().sessions.get_mut(&self.id) {
             session.prefetch = None;
         }
+        buffered
     }
 
     async fn close(self) {
@@ -230,12 +256,16 @@ impl Session for SimulatedSession {
 impl Delivery for SimulatedDelivery {
     type Proof = Proof;
 
-    fn source(&self) -> Source {
-        self.source
+    fn kind(&self) -> DeliveryKind {
+        self.message.kind(self.queue)
     }
 
     fn redeliveries(&self) -> u32 {
         self.message.deliveries
+    }
+
+    fn has_expired(&self) -> bool {
+        self.message.expired
     }
 
     fn envelope(&self) -> Envelope<'_> {
@@ -267,21 +297,6 @@ impl Delivery for SimulatedDelivery {
         let _ = self.session.edge("acked").await;
         Ok(())
     }
-
-    async fn requeue(self) -> Result<(), BrokerError> {
-        self.session.edge("requeue").await?;
-        let mut state = self.session.env.state();
-        let held = state
-            .sessions
-            .get_mut(&self.session.id)
-            .and_then(|of| of.unacknowledged.remove(&self.tag).or_else(|| of.orphans.remove(&self.tag)));
-        if let Some((source, message)) = held {
-            state.give_back(source, message);
-        }
-        drop(state);
-        self.session.env.tell();
-        Ok(())
-    }
 }
 
 impl Publisher for SimulatedSession {
@@ -292,14 +307,22 @@ impl Publisher for SimulatedSession {
         self.store(target, message.into()).await
     }
 
-    async fn dead_letter(
+    async fn forward(
         &self,
+        target: &Target,
         delivery: &SimulatedDelivery,
         headers: Vec<(String, String)>,
     ) -> Result<Proof, PublishError> {
         let mut message = delivery.message.clone();
+        message.headers.retain(|(name, _)| name != DeliveryKind::HEADER);
         message.headers.extend(headers);
-        self.store(&Target::Dead, message).await
+        self.store(target, message).await
+    }
+
+    async fn probe(&self) -> Result<(), PublishError> {
+        let over = |error| PublishError::SessionOver(error);
+        self.edge("probe").await.map_err(over)?;
+        self.unblocked().await.map_err(over)
     }
 
     async fn reply(&self, _address: &str, _message: Outgoing) -> Result<(), PublishError> {

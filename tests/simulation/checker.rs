@@ -23,7 +23,7 @@ pub fn check(env: &TestEnv, asked: &[Asked]) {
     for letter in &state.dead {
         let told = |name: &str| letter.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str());
         match (letter.poison, told("cancel-worker-reason")) {
-            (true, None) | (false, Some("failed")) => {}
+            (true, None) | (false, Some("failed" | "gave_up")) => {}
             (poison, reason) => problems.push(format!(
                 "in the dead queue: {:?}, poison {poison}, reason {reason:?}, {} deliveries",
                 letter.message_id, letter.deliveries
@@ -75,18 +75,25 @@ fn check_request(request: &Asked, state: &State, events: &[ReceivedEvent], probl
     if own.iter().any(|event| event.data.name.as_deref() != Some(&request.name)) {
         wrong("answered for another operation");
     }
-    if own.iter().any(|event| event.data.attempts.is_none_or(|calls| calls.cancel == 0)) {
+    let gave_up = "failed: gave_up";
+    let is_tried = |event: &&ReceivedEvent| event.data.attempts.is_some_and(|calls| calls.cancel > 0);
+    if !own.iter().all(|event| is_tried(event) || verdict(event) == gave_up) {
         wrong("answered without an attempt to cancel");
     }
     let truth = truth(operation);
     // A deadline is passed once for each time that the broker delivers the request: what was not known at the first may
     // be known at the second. What is known never changes.
     let hurried = ["failed: deadline_exceeded", "failed: unavailable", "failed: unauthenticated"];
-    let admissible = |verdict: &&String| **verdict == truth || (request.hurried && hurried.contains(&verdict.as_str()));
+    let hurry = request.hurried || request.expired;
+    // What came back to the quarantine again and again cannot be told from what ends sessions.
+    let given_up = state.given_up.contains(&request.id);
+    let admissible = |verdict: &&String| {
+        **verdict == truth || (hurry && hurried.contains(&verdict.as_str())) || (given_up && *verdict == gave_up)
+    };
     if !verdicts.iter().all(|verdict| admissible(&verdict)) {
         wrong(&format!("not true, which is {truth}"));
     }
-    if verdicts.len() > 1 && !request.hurried {
+    if verdicts.len() > 1 && !hurry && !given_up {
         wrong("two answers");
     }
     // Where a crash came between the event and the copy, the next delivery may have found out more.
@@ -110,6 +117,7 @@ fn truth(operation: &SimulatedOperation) -> String {
         Script::Denied => failed("permission_denied"),
         Script::NotCancellable => failed("not_cancellable"),
         Script::NeverDone => failed("deadline_exceeded"),
+        Script::Panics => failed("gave_up"),
         Script::Cancels { .. }
         | Script::Completes { .. }
         | Script::EndsWithItsOwnError { .. }

@@ -17,14 +17,17 @@ use cancel_worker::worker::{Clock, run_on};
 use crate::api::{Script, SimulatedApi, SimulatedOperation};
 use crate::broker::SimulatedBroker;
 use crate::checker;
-use crate::test_env::{Message, TestEnv};
+use crate::test_env::{Message, Outage, TestEnv};
 
 const START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
-/// All must be done by then, in simulated time: the longest deadline, 20 minutes, and some more.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
+/// All must be done by then, in simulated time: the longest deadline, 20 minutes, the longest outage, and some more.
+const LIMIT: Duration = Duration::from_secs(120 * 60);
+/// A weekend, and what an answer that was ready may take after it: the longest wait level, and a little.
+const WEEKEND: Duration = Duration::from_secs(3 * 24 * 3600);
+const AFTER_WEEKEND: Duration = Duration::from_secs(5 * 60 + 10);
 /// What a worker that is stopped may take: its grace, and a little.
 const STOP_LIMIT: Duration = Duration::from_secs(17);
-const MAX_STEPS: u64 = 400_000;
+const MAX_STEPS: u64 = 4_000_000;
 
 /// So that most of a few requests have to queue.
 static NARROW: LazyLock<Settings> = LazyLock::new(|| settings("4"));
@@ -43,6 +46,8 @@ pub struct Asked {
     pub script: Script,
     /// Its deadline may come before the operation's end, or in the middle of the faults.
     pub hurried: bool,
+    /// The broker moves it to the quarantine for its age before a worker sees it.
+    pub expired: bool,
 }
 
 /// What came of one seed.
@@ -56,36 +61,83 @@ pub struct Report {
 }
 
 /// Runs everything that the seed says.
-pub fn run(seed: u64, print: bool) -> Report {
+pub fn run(seed: u64, severity: Option<f64>, print: bool) -> Report {
+    paused(seed, simulate(seed, severity, print))
+}
+
+/// On a clock that stands still while anything can be done.
+fn paused(seed: u64, scenario: impl Future<Output = Report>) -> Report {
     fastrand::seed(seed);
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(simulate(seed, print))
+    runtime.block_on(scenario)
 }
 
-async fn simulate(seed: u64, print: bool) -> Report {
+/// For three days the broker takes no events, or nothing: nothing is lost or dead, and what was ready is out soon after.
+pub fn weekend(outage: Outage, seed: u64, print: bool) -> Report {
+    paused(seed, async move {
+        let mut jitter = fastrand::Rng::with_seed(seed);
+        let env = TestEnv::new(seed, print, 1, Duration::ZERO, 0.0);
+        let clock = Clock::Simulated { start: START, began: Instant::now() };
+        let end = CancellationToken::new();
+        let pump = tokio::spawn(pump(env.clone()));
+        let supervisor = tokio::spawn(supervise(env.clone(), 0, clock, &WIDE, jitter.fork(), end.clone()));
+        let outage = tokio::spawn({
+            let env = env.clone();
+            async move { env.suffer(outage, WEEKEND).await }
+        });
+        let asked: Vec<Asked> = (0..6).map(|number| asked(number, &mut jitter)).collect();
+        publish(&env, &asked, false, &mut jitter).await;
+        outage.await.expect("it ends");
+        let mended = Instant::now();
+        let is_answered = || env.state().events.len() >= asked.len();
+        while !is_answered() && mended.elapsed() < AFTER_WEEKEND {
+            sleep(Duration::from_secs(1)).await;
+        }
+        if !is_answered() {
+            let problem = format!("{} of {} answers were out in time", env.state().events.len(), asked.len());
+            env.state().violations.push(problem);
+        }
+        wait_until_drained(&env).await;
+        end.cancel();
+        supervisor.await.expect("it stops");
+        pump.abort();
+        checker::check(&env, &asked);
+        report(&env, asked.len())
+    })
+}
+
+async fn pump(env: TestEnv) {
+    env.pump().await;
+}
+
+async fn simulate(seed: u64, severity: Option<f64>, print: bool) -> Report {
     let mut jitter = fastrand::Rng::with_seed(seed ^ 0x5eed);
     let workers = jitter.usize(1..=2);
     let calm = jitter.u8(..10) == 0;
     let fault_time = Duration::from_secs(if calm { 0 } else { jitter.u64(10..120) });
-    // At 8 a good message meets, once in some 18,000 requests, 20 faults in a row, and the delivery limit takes it: nobody
-    // can tell it from poison then.
     let settings: &'static Settings = if jitter.bool() { &NARROW } else { &WIDE };
-    let mut severity = [0.3, 1.0, 3.0, 5.0][jitter.usize(..4)];
+    let mut severity = severity.unwrap_or([0.3, 1.0, 3.0, 8.0][jitter.usize(..4)]);
     // A burst with several poisonous messages in it: those in flight beside them must not pay for it.
     let poisonous = jitter.u8(..8) == 0;
     if poisonous {
-        severity = 0.3;
+        severity = severity.min(0.3);
     }
     let env = TestEnv::new(seed, print, workers, fault_time, severity);
     let clock = Clock::Simulated { start: START, began: Instant::now() };
     let count = if poisonous { jitter.usize(12..=40) } else { jitter.usize(1..=12) };
-    let asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut jitter)).collect();
+    let mut asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut jitter)).collect();
+    if poisonous {
+        asked[0].script = Script::Panics;
+    }
 
-    let pump = tokio::spawn({
-        let env = env.clone();
-        async move { env.pump().await }
-    });
+    let background = [
+        tokio::spawn(pump(env.clone())),
+        tokio::spawn({
+            let env = env.clone();
+            async move { env.weather().await }
+        }),
+    ];
     let end = CancellationToken::new();
     let supervisors: Vec<_> = (0..workers)
         .map(|worker| tokio::spawn(supervise(env.clone(), worker, clock, settings, jitter.fork(), end.clone())))
@@ -98,14 +150,18 @@ async fn simulate(seed: u64, print: bool) -> Report {
             env.state().violations.push(format!("a supervisor ended: {error}"));
         }
     }
-    pump.abort();
+    background.iter().for_each(tokio::task::JoinHandle::abort);
     checker::check(&env, &asked);
+    report(&env, count)
+}
+
+fn report(env: &TestEnv, requests: usize) -> Report {
     let state = env.state();
     Report {
         violations: state.violations.clone(),
         trace_hash: state.trace_hash(),
         steps: state.steps,
-        requests: count,
+        requests,
         events: state.events.len(),
         struck: state.struck.clone(),
     }
@@ -130,6 +186,7 @@ fn asked(number: usize, jitter: &mut fastrand::Rng) -> Asked {
         name: format!("projects/p/locations/global/operations/o-{number}"),
         script,
         hurried: jitter.u8(..6) == 0,
+        expired: jitter.u8(..20) == 0,
     }
 }
 
@@ -149,7 +206,11 @@ async fn publish(env: &TestEnv, asked: &[Asked], poisonous: bool, jitter: &mut f
         if jitter.u8(..20) == 0 {
             state.requests.push_back(message.clone());
         }
-        state.requests.push_back(message);
+        if request.expired {
+            state.quarantine.push_back(Message { expired: true, ..message });
+        } else {
+            state.requests.push_back(message);
+        }
         if jitter.u8(..poison) == 0 {
             state.requests.push_back(Message { message_id: "poison".to_owned(), poison: true, ..Message::default() });
         }
@@ -197,7 +258,7 @@ async fn supervise(
         let api = SimulatedApi { env: env.clone(), worker };
         let name = format!("worker-{worker}");
         let running =
-            AssertUnwindSafe(run_on(&broker, settings, api, &name, stop.clone(), Arc::default(), clock)).catch_unwind();
+            AssertUnwindSafe(run_on(Arc::new(broker), settings, api, &name, stop.clone(), Arc::default(), clock)).catch_unwind();
         // Now and then it is stopped in order, as by a rolling restart. Later not: a restart would mend what is stuck.
         let restart_at = Instant::now() + Duration::from_millis(jitter.u64(1000..120_000));
         let restarts = restart_at < env.state().faults_until;

@@ -1,18 +1,51 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use cancel_worker::broker::Source;
+use cancel_worker::broker::{DeliveryKind, SessionKind};
 
 use crate::api::SimulatedOperation;
 
-/// RabbitMQ's default since 4.0, and what the worker declares.
-const DELIVERY_LIMIT: u32 = 20;
+/// Of the work queues, and of the quarantine: what the worker declares.
+const DELIVERY_LIMIT: u32 = 5;
+const QUARANTINE_DELIVERY_LIMIT: u32 = 20;
+/// From this redelivery in the quarantine on, the worker may give a request up.
+const GIVEN_UP_REDELIVERIES: u32 = 10;
+/// How long a delivery may be in hand: RabbitMQ's default.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// A queue that is consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    Requests,
+    Followups,
+    Quarantine,
+}
+
+impl Queue {
+    pub const fn of(kind: SessionKind) -> &'static [Self] {
+        match kind {
+            SessionKind::Work => &[Self::Requests, Self::Followups],
+            SessionKind::Quarantine => &[Self::Quarantine],
+        }
+    }
+}
+
+/// Why the broker takes no events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// No queue is bound.
+    Unbound,
+    /// The queue is full.
+    Full,
+    /// An alarm: it takes nothing at all.
+    Alarm,
+}
 
 /// Everything that is not the worker: queues, operations, and the dice that decide which faults strike.
 #[derive(Clone)]
@@ -33,6 +66,13 @@ pub struct State {
     pub steps: u64,
     pub requests: VecDeque<Message>,
     pub followups: VecDeque<Message>,
+    pub quarantine: VecDeque<Message>,
+    /// Whether an alarm blocks publishing.
+    pub blocked: watch::Sender<bool>,
+    /// Why events are not taken, if they are not.
+    pub outage: Option<Outage>,
+    /// What came back to the quarantine so often that the worker may have given it up.
+    pub given_up: BTreeSet<String>,
     /// The wait queues, by when a message's time is over.
     pub waiting: BTreeMap<(Instant, u64), Message>,
     pub events: Vec<Message>,
@@ -59,15 +99,37 @@ pub struct Message {
     pub deliveries: u32,
     /// Delivering it ends the session.
     pub poison: bool,
+    /// In the quarantine: where it comes from, and whether it was moved for its age.
+    pub was_follow_up: bool,
+    pub expired: bool,
+}
+
+impl Message {
+    /// What it is, in this queue.
+    pub fn kind(&self, queue: Queue) -> DeliveryKind {
+        if queue == Queue::Requests || (queue == Queue::Quarantine && !self.was_follow_up) {
+            return DeliveryKind::Request;
+        }
+        let header = self.headers.iter().find(|(name, _)| name == DeliveryKind::HEADER);
+        DeliveryKind::of_header(header.map(|(_, value)| value.as_str()))
+    }
+}
+
+/// A delivery that is not acknowledged.
+pub struct InHand {
+    pub queue: Queue,
+    pub message: Message,
+    pub since: Instant,
 }
 
 pub struct SessionState {
     pub worker: usize,
-    pub unacknowledged: BTreeMap<u64, (Source, Message)>,
+    pub kind: SessionKind,
+    pub unacknowledged: BTreeMap<u64, InHand>,
     /// Unacknowledged as well, but of a queue that is gone: no end of the session brings them back.
-    pub orphans: BTreeMap<u64, (Source, Message)>,
+    pub orphans: BTreeMap<u64, InHand>,
     /// The queue whose consumer is cancelled, and whether the worker has been told.
-    pub cancelled: Option<(Source, bool)>,
+    pub cancelled: Option<(Queue, bool)>,
     /// It will end because of a confirm that never comes.
     pub doomed: bool,
     pub prefetch: Option<usize>,
@@ -85,6 +147,10 @@ impl TestEnv {
             steps: 0,
             requests: VecDeque::new(),
             followups: VecDeque::new(),
+            quarantine: VecDeque::new(),
+            blocked: watch::channel(false).0,
+            outage: None,
+            given_up: BTreeSet::new(),
             waiting: BTreeMap::new(),
             events: Vec::new(),
             dead: Vec::new(),
@@ -139,6 +205,44 @@ impl TestEnv {
         }
     }
 
+    /// What befalls the broker for longer: alarms, and events that nobody takes.
+    pub async fn weather(&self) {
+        loop {
+            let pause = self.state().jitter.u64(5..40);
+            sleep(Duration::from_secs(pause)).await;
+            self.state().end_late_sessions();
+            let outage = {
+                let mut state = self.state();
+                let kinds = [("results unbound", Outage::Unbound), ("results full", Outage::Full), ("alarm", Outage::Alarm)];
+                let struck = kinds.into_iter().find(|(name, _)| state.strikes(name, 0.05));
+                struck.map(|(_, outage)| (outage, [5, 60, 2400][state.jitter.usize(..3)]))
+            };
+            if let Some((outage, longest)) = outage {
+                let lasts = self.state().jitter.u64(1..longest);
+                self.suffer(outage, Duration::from_secs(lasts)).await;
+            }
+        }
+    }
+
+    /// An outage, and its end.
+    pub async fn suffer(&self, outage: Outage, lasts: Duration) {
+        let begin = |outage: Option<Outage>| {
+            let mut state = self.state();
+            state.note(format_args!("outage: {outage:?}"));
+            state.outage = outage;
+            state.blocked.send_replace(outage == Some(Outage::Alarm));
+        };
+        begin(Some(outage));
+        let end = Instant::now() + lasts;
+        while Instant::now() < end {
+            sleep(Duration::from_secs(60).min(end - Instant::now())).await;
+            self.state().end_late_sessions();
+            self.tell();
+        }
+        begin(None);
+        self.tell();
+    }
+
     /// The wait queues: what has waited long enough becomes a follow-up, at least once.
     pub async fn pump(&self) {
         loop {
@@ -153,10 +257,11 @@ impl TestEnv {
                 () = tokio::time::sleep_until(due) => {
                     let mut state = self.state();
                     if let Some((_, message)) = state.waiting.pop_first() {
+                        let message = Message { deliveries: 0, expired: false, ..message };
                         if state.strikes("dead-lettered twice", 0.02) {
                             state.followups.push_back(message.clone());
                         }
-                        state.followups.push_back(Message { deliveries: 0, ..message });
+                        state.followups.push_back(message);
                     }
                     drop(state);
                     self.tell();
@@ -200,10 +305,30 @@ impl State {
         self.ids
     }
 
-    pub fn queue(&mut self, source: Source) -> &mut VecDeque<Message> {
-        match source {
-            Source::Requests => &mut self.requests,
-            Source::Followups => &mut self.followups,
+    pub fn queue(&mut self, queue: Queue) -> &mut VecDeque<Message> {
+        match queue {
+            Queue::Requests => &mut self.requests,
+            Queue::Followups => &mut self.followups,
+            Queue::Quarantine => &mut self.quarantine,
+        }
+    }
+
+    /// A message is about to be delivered.
+    pub fn delivered(&mut self, queue: Queue, message: &Message) {
+        if queue == Queue::Quarantine && message.deliveries >= GIVEN_UP_REDELIVERIES {
+            self.given_up.extend(message.correlation_id.clone());
+        }
+    }
+
+    /// Ends the sessions that hold a delivery for longer than the broker allows.
+    pub fn end_late_sessions(&mut self) {
+        let is_late = |session: &SessionState| {
+            session.unacknowledged.values().any(|delivery| delivery.since.elapsed() > CONSUMER_TIMEOUT)
+        };
+        let late: Vec<u64> = self.sessions.iter().filter(|(_, session)| is_late(session)).map(|(id, _)| *id).collect();
+        for id in late {
+            *self.struck.entry("consumer timeout").or_default() += 1;
+            self.end_session(id);
         }
     }
 
@@ -214,28 +339,28 @@ impl State {
 
     /// Somebody deletes a queue, which is there again at once. Only an empty one: what is in a queue that is deleted is nobody's
     /// fault. What is in hand is the workers' to finish.
-    pub fn delete_queue(&mut self, source: Source) {
-        if !self.queue(source).is_empty() || !self.strikes("queue deleted", 0.01) {
+    pub fn delete_queue(&mut self, queue: Queue) {
+        if !self.queue(queue).is_empty() || !self.strikes("queue deleted", 0.01) {
             return;
         }
         for session in self.sessions.values_mut() {
             let (gone, kept) =
-                std::mem::take(&mut session.unacknowledged).into_iter().partition(|(_, (of, _))| *of == source);
+                std::mem::take(&mut session.unacknowledged).into_iter().partition(|(_, delivery)| delivery.queue == queue);
             session.unacknowledged = kept;
             session.orphans.extend::<BTreeMap<_, _>>(gone);
-            if session.prefetch.is_some() {
-                session.cancelled = Some((source, false));
+            if session.prefetch.is_some() && session.kind == SessionKind::Work {
+                session.cancelled = Some((queue, false));
             }
         }
     }
 
     /// A worker ends its session itself. What it had in hand of a queue that it knows to be gone has to be finished by then.
     pub fn close_session(&mut self, id: u64) {
-        if let Some(SessionState { orphans, cancelled: Some((source, true)), doomed: false, .. }) =
+        if let Some(SessionState { orphans, cancelled: Some((queue, true)), doomed: false, .. }) =
             self.sessions.get(&id)
             && !orphans.is_empty()
         {
-            let problem = format!("{} deliveries of the deleted queue of {source} were dropped", orphans.len());
+            let problem = format!("{} deliveries of the deleted queue of {queue:?} were dropped", orphans.len());
             self.violations.push(problem);
         }
         self.end_session(id);
@@ -247,18 +372,21 @@ impl State {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.note(format_args!("session {id} ends with {} unacknowledged", session.unacknowledged.len()));
         session.over.cancel();
-        for (_, (source, message)) in session.unacknowledged.into_iter().chain(session.orphans) {
-            self.give_back(source, message);
+        for InHand { queue, message, .. } in session.unacknowledged.into_values().chain(session.orphans.into_values()) {
+            self.give_back(queue, message);
         }
     }
 
     /// Before all that is new, behind what was given back earlier, as quorum queues do; unless the delivery limit is reached.
-    pub fn give_back(&mut self, source: Source, mut message: Message) {
+    pub fn give_back(&mut self, queue: Queue, mut message: Message) {
         message.deliveries += 1;
-        if message.deliveries > DELIVERY_LIMIT {
+        if queue != Queue::Quarantine && message.deliveries > DELIVERY_LIMIT {
+            let was_follow_up = queue == Queue::Followups;
+            self.quarantine.push_back(Message { deliveries: 0, was_follow_up, ..message });
+        } else if message.deliveries > QUARANTINE_DELIVERY_LIMIT {
             self.dead.push(message);
         } else {
-            let queue = self.queue(source);
+            let queue = self.queue(queue);
             let given_back = queue.iter().take_while(|other| other.deliveries > 0).count();
             queue.insert(given_back, message);
         }
@@ -268,6 +396,7 @@ impl State {
     pub fn is_drained(&self) -> bool {
         self.requests.is_empty()
             && self.followups.is_empty()
+            && self.quarantine.is_empty()
             && self.waiting.is_empty()
             && self.sessions.values().all(|session| session.unacknowledged.is_empty() && session.orphans.is_empty())
     }
