@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cancel_worker::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 use cancel_worker::message::{
-    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
+    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
     OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
 };
 use serde::Deserialize;
@@ -305,19 +305,37 @@ fn follow_ups_are_written_as_they_always_were_and_every_one_ever_written_is_stil
         ("v1-verifying", least.clone(), verifying()),
         ("v1-cancelling", least, Progress::new(NOW, NOW)),
     ] {
-        check_message("follow_up", case, &FollowUp { request, progress }.encode(NOW).expect("written"));
+        let follow_up = FollowUp { request, progress, quarantined: 0, concluded: None };
+        check_message("follow_up", case, &follow_up.encode(NOW).expect("written"));
     }
+    let error = Some(ErrorDetail { message: "no such operation".to_owned(), ..ErrorDetail::default() });
+    let conclusion = Conclusion { outcome: Outcome::Failed(Reason::NotFound), error };
+    let concluded = Some(Concluded { conclusion, finished_at: NOW });
+    let concluded = FollowUp { request: full_request(), progress: polling(), quarantined: 2, concluded };
+    check_message("follow_up", "v1-concluded", &concluded.encode(NOW).expect("written"));
     for (case, body) in cases("follow_up", ".body.json") {
         let read = FollowUp::read(&Envelope { body: &body, ..Envelope::default() });
         let shown = match read {
-            Ok(FollowUp { request, progress }) => json!({
-                "request": shown_request(&request),
-                "progress": progress,
-                "operation_bytes": progress.operation.as_ref().map(|operation| operation.get()),
-            }),
+            Ok(FollowUp { request, progress, quarantined, concluded }) => {
+                let mut shown = json!({
+                    "request": shown_request(&request),
+                    "progress": progress,
+                    "operation_bytes": progress.operation.as_ref().map(|operation| operation.get()),
+                });
+                if let Some(Concluded { conclusion, finished_at }) = concluded {
+                    shown["quarantined"] = quarantined.into();
+                    shown["conclusion"] = format!("{conclusion:?}").into();
+                    shown["finished_at"] = finished_at.to_string().into();
+                }
+                shown
+            }
             Err(error) => {
                 let id = error.request.identity.as_ref().map(|identity| identity.as_str().to_owned());
-                json!({ "problem": error.request.problem, "identity": id })
+                let mut shown = json!({ "problem": error.request.problem, "identity": id });
+                if let Some(deadline) = error.newer {
+                    shown["waits_for_a_newer_worker_until_a_minute_after"] = deadline.to_string().into();
+                }
+                shown
             }
         };
         assert_eq!(shown.get("problem").is_some(), case.starts_with("unreadable-"), "{case}: {shown:#}");
@@ -328,7 +346,12 @@ fn follow_ups_are_written_as_they_always_were_and_every_one_ever_written_is_stil
 #[test]
 fn a_large_operation_is_not_carried_along() {
     let operation = Some(raw(&format!("{{\"metadata\":\"{}\"}}", "x".repeat(16 * 1024))));
-    let follow_up = FollowUp { request: full_request(), progress: Progress { operation, ..polling() } };
+    let follow_up = FollowUp {
+        request: full_request(),
+        progress: Progress { operation, ..polling() },
+        quarantined: 0,
+        concluded: None,
+    };
     let message = follow_up.encode(NOW).expect("written");
     let read = FollowUp::read(&Envelope { body: &message.body, ..Envelope::default() }).expect("read");
     assert!(read.progress.operation.is_none());
@@ -344,6 +367,7 @@ fn dead_letters_are_marked_as_they_always_were() {
         (DeadReason::UnusableRequest, unusable.problem, unusable.identity),
         (DeadReason::UnreadableFollowUp, unreadable.request.problem, unreadable.request.identity),
         failed,
+        (DeadReason::GaveUp, "gave_up: it ended 10 sessions".to_owned(), Some(full_request().identity)),
     ];
     assert_eq!(letters.each_ref().map(|(reason, ..)| *reason), DeadReason::ALL);
     for (reason, detail, identity) in letters {

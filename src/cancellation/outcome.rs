@@ -14,6 +14,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All words that [`as_str`](Self::as_str) gives.
+    pub const WORDS: [&'static str; 4] = ["cancelled", "completed", "unimplemented", "failed"];
+
+    /// The outcome of a word; *failed* takes a reason, and nothing else has one.
+    #[must_use]
+    pub fn of(word: &str, reason: Option<Reason>) -> Option<Self> {
+        let outcomes = [Self::Cancelled, Self::Completed, Self::Unimplemented];
+        match reason {
+            Some(reason) => Some(Self::Failed(reason)).filter(|failed| failed.as_str() == word),
+            None => outcomes.into_iter().find(|outcome| outcome.as_str() == word),
+        }
+    }
+
     /// The word in event types, routing keys and the `outcome` field.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -56,9 +69,29 @@ pub enum Reason {
     UnusableRequest,
     /// The worker's own note of a request that had to wait cannot be read, so nothing is known of the operation.
     UnreadableFollowUp,
+    /// Handling the request ended session after session of the worker, so nothing is known of the operation.
+    GaveUp,
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::NotCancellable,
+        Self::Unavailable,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::BadEndpoint,
+        Self::Rejected,
+        Self::OperationLost,
+        Self::OutcomeUnknown,
+        Self::ProtocolError,
+        Self::DeadlineExceeded,
+        Self::UnusableRequest,
+        Self::UnreadableFollowUp,
+        Self::GaveUp,
+    ];
+
     /// The word in the `error.reason` field and in logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -76,6 +109,7 @@ impl Reason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::UnusableRequest => "unusable_request",
             Self::UnreadableFollowUp => "unreadable_follow_up",
+            Self::GaveUp => "gave_up",
         }
     }
 }

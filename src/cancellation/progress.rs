@@ -86,6 +86,11 @@ pub struct Calls {
     pub get: u32,
 }
 
+impl Phase {
+    /// The words in the serialized form.
+    pub const WORDS: [&'static str; 3] = ["cancelling", "verifying", "polling"];
+}
+
 impl Progress {
     /// A request that was just read.
     #[must_use]

@@ -1,4 +1,5 @@
 use std::io::{ErrorKind, Write as _};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -10,7 +11,10 @@ use crate::broker::rabbitmq::{Finding, Inspection, Status, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
 use crate::message::{NamePatterns, OperationName};
 use crate::operations_api::{Client, Operations as _};
-use crate::settings::{Api, CredentialsKind, Loaded, Settings};
+use crate::settings::{Amqp, Api, CredentialsKind, Loaded, Settings};
+
+/// RabbitMQ's `consumer_timeout` where nobody has set it.
+const USUAL_CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// `check`: the settings with their sources and, online, everything that they point to. Changes nothing.
 pub(super) fn run(command: &Check) -> anyhow::Result<Exit> {
@@ -48,7 +52,24 @@ impl Report {
             Some(files) => self.good("open files", &files.to_string()),
             None => {}
         }
+        self.topology_notes(&loaded.settings.amqp);
         self.good("settings", "valid");
+    }
+
+    /// What the settings leave to others.
+    fn topology_notes(&mut self, amqp: &Amqp) {
+        if *amqp.unsettled_limit >= USUAL_CONSUMER_TIMEOUT {
+            self.lines.push(format!(
+                "WARN settings: amqp.unsettled_limit is {}, and RabbitMQ takes back what is unacknowledged for longer than its consumer_timeout, 30m unless it is set: choose less, or raise that",
+                humantime::format_duration(*amqp.unsettled_limit)
+            ));
+        }
+        if let Some(queue) = &amqp.topology.external.requests_queue {
+            self.lines.push(format!(
+                "WARN settings: queue {queue:?} keeps its own dead-lettering: what it expires, drops, or redelivers too often does not reach the quarantine and gets no answer; let it dead-letter to exchange {:?} with the key \"request\", at least once, with a delivery limit of 5",
+                format!("{}.quarantine", amqp.topology.prefix)
+            ));
+        }
     }
 
     async fn broker(&mut self, settings: &Settings) {

@@ -22,7 +22,7 @@ pub struct DeadLetterHeaders {
     pub worker: String,
 }
 
-/// What puts a message into the dead queue, but for the broker's delivery limit, which adds no headers of ours.
+/// What puts a message into the dead queue, but for the delivery limit of the quarantine, which adds no headers of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeadReason {
     /// The request cannot be read.
@@ -31,11 +31,13 @@ pub enum DeadReason {
     UnreadableFollowUp,
     /// The answer was *failed*: the request is kept for replay.
     Failed,
+    /// Handling it ended session after session: it was answered *failed*, and nothing is known of its operation.
+    GaveUp,
 }
 
 impl DeadReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::UnusableRequest, Self::UnreadableFollowUp, Self::Failed];
+    pub const ALL: [Self; 4] = [Self::UnusableRequest, Self::UnreadableFollowUp, Self::Failed, Self::GaveUp];
 
     /// The word in the header and in logs.
     #[must_use]
@@ -44,6 +46,7 @@ impl DeadReason {
             Self::UnusableRequest => "unusable_request",
             Self::UnreadableFollowUp => "unreadable_follow_up",
             Self::Failed => "failed",
+            Self::GaveUp => "gave_up",
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
@@ -10,7 +12,7 @@ use super::json::{BODY, Field, FieldError, FirstError, JsonObject, Location, cut
 use super::request::{CancelRequest, RequestBody, Unusable};
 use super::timestamp;
 use super::trace_context;
-use crate::cancellation::{Calls, Progress};
+use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 
 /// The version that is written, and so far the only one that is read.
 const VERSION: u32 = 1;
@@ -22,10 +24,14 @@ const MAX_OPERATION: usize = 16 * 1024;
 /// Longest part of an error that is repeated, in bytes: it may quote the message.
 const MAX_QUOTED_ERROR: usize = 200;
 
+/// Everything in a follow-up.
+const FIELDS: [&str; 6] = ["v", "request", "progress", "operation", "quarantined", "conclusion"];
+
 /// The request inside a follow-up.
 const REQUEST: Location = Location { whole: "the follow-up's `request`", prefix: "request." };
 
-/// A cancellation that waits in the broker: `{"v":1, "request":…, "progress":…, "operation":…}`.
+/// A cancellation that waits in the broker: `{"v":1, "request":…, "progress":…, "operation":…}`, and where there is one
+/// `"conclusion":…`, and where it was in the quarantine `"quarantined":…`.
 ///
 /// `request` is the request's JSON form and, beside it, what came in its properties. No header is carried over.
 #[derive(Clone, Debug)]
@@ -34,6 +40,19 @@ pub struct FollowUp {
     pub request: CancelRequest,
     /// Where the cancellation stands.
     pub progress: Progress,
+    /// How often it has been in the quarantine.
+    pub quarantined: u32,
+    /// The answer is known, and remains to be published.
+    pub concluded: Option<Concluded>,
+}
+
+/// An answer that the broker has not taken yet: no call is made again for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concluded {
+    /// The answer.
+    pub conclusion: Conclusion,
+    /// When it became known.
+    pub finished_at: OffsetDateTime,
 }
 
 /// A follow-up that cannot be read: written by a newer version, or not by a worker at all.
@@ -44,6 +63,8 @@ pub struct UnreadableFollowUp {
     pub request: Unusable,
     /// The calls that were made, if that much can be read.
     pub calls: Option<Calls>,
+    /// The request's deadline, if a newer worker wrote it, for which it can wait.
+    pub newer: Option<OffsetDateTime>,
 }
 
 /// A follow-up that cannot be written: it has a time outside of the years 0 to 9999, which no working clock gives.
@@ -57,16 +78,24 @@ impl FollowUp {
     /// # Errors
     /// A time that RFC 3339 cannot write.
     pub fn encode(&self, now: OffsetDateTime) -> Result<Outgoing, Unwritable> {
-        let operation = self.progress.operation.as_deref().filter(|raw| raw.get().len() <= MAX_OPERATION);
+        let is_carried = |raw: &&RawValue| self.concluded.is_some() || raw.get().len() <= MAX_OPERATION;
+        let operation = self.progress.operation.as_deref().filter(is_carried);
         let mut body = Vec::with_capacity(self.request.size_hint() + operation.map_or(0, |raw| raw.get().len()) + 640);
-        let mut progress = Ok(());
+        let (mut progress, mut conclusion) = (Ok(()), Ok(()));
         JsonObject::write(&mut body, |object| {
             object.number("v", VERSION);
             object.object("request", |request| self.write_request(request));
             progress = serde_json::to_writer(object.value("progress"), &self.progress);
             object.raw("operation", operation);
+            if self.quarantined > 0 {
+                object.number("quarantined", self.quarantined);
+            }
+            if let Some(concluded) = &self.concluded {
+                conclusion = concluded.write(object.value("conclusion"));
+            }
         });
         progress?;
+        conclusion?;
         Ok(Outgoing {
             body,
             content_type: "application/json",
@@ -97,10 +126,13 @@ impl FollowUp {
         let mut problem = FirstError::default();
         let text =
             problem.take(str::from_utf8(envelope.body).map_err(|_| FieldError("the body is not UTF-8".to_owned())));
-        let (fields, result) = read_fields(text.unwrap_or_default(), BODY, ["v", "request", "progress", "operation"]);
+        let (fields, result) = read_fields(text.unwrap_or_default(), BODY, FIELDS);
         problem.take(result);
-        let [version, request, progress, operation] = fields;
+        let [version, request, progress, operation, quarantined, conclusion] = fields;
+        let newer = newer_deadline(version.as_ref(), progress.as_ref(), conclusion.as_ref());
         problem.take(check_version(version));
+        let quarantined = quarantined.and_then(|field| problem.take(read_value(&field))).unwrap_or_default();
+        let concluded = conclusion.and_then(|field| problem.take(read_value(&field).and_then(Concluded::of)));
         let progress = read_progress(progress, operation, &mut problem);
         let ParsedRequest { identity, mut body } = match problem.take(required("request", request)) {
             Some(request) => read_request(request.raw().get(), &mut problem),
@@ -108,13 +140,14 @@ impl FollowUp {
         };
         match (problem.0, body.name.take(), identity, progress) {
             (None, Some(name), Some(identity), Some(progress)) => {
-                Ok(Self { request: CancelRequest::assemble(name, identity, body), progress })
+                let request = CancelRequest::assemble(name, identity, body);
+                Ok(Self { request, progress, quarantined, concluded })
             }
             (problem, name, identity, progress) => {
                 body.name = name;
                 let problem = problem.map_or_else(|| "the follow-up is incomplete".to_owned(), |problem| problem.0);
                 let request = Unusable::assemble(problem, identity, body);
-                Err(Box::new(UnreadableFollowUp { request, calls: progress.map(|progress| progress.calls) }))
+                Err(Box::new(UnreadableFollowUp { request, calls: progress.map(|progress| progress.calls), newer }))
             }
         }
     }
@@ -138,14 +171,79 @@ fn read_progress(
     problem: &mut FirstError,
 ) -> Option<Progress> {
     let progress = problem.take(required("progress", progress))?;
-    let read = serde_json::from_str::<Progress>(progress.raw().get());
-    let mut progress = problem.take(read.map_err(|error| unreadable(&progress, &error)))?;
+    let mut progress: Progress = problem.take(read_value(&progress))?;
     progress.operation = operation.map(|field| Arc::<RawValue>::from(field.raw().to_owned()));
     Some(progress)
 }
 
-fn unreadable(progress: &Field<'_>, error: &serde_json::Error) -> FieldError {
-    progress.problem(&format!("cannot be read: {}", cut(&error.to_string(), MAX_QUOTED_ERROR).escape_debug()))
+fn read_value<T: DeserializeOwned>(field: &Field<'_>) -> Result<T, FieldError> {
+    serde_json::from_str(field.raw().get()).map_err(|error| unreadable(field, &error))
+}
+
+fn unreadable(field: &Field<'_>, error: &serde_json::Error) -> FieldError {
+    field.problem(&format!("cannot be read: {}", cut(&error.to_string(), MAX_QUOTED_ERROR).escape_debug()))
+}
+
+/// The form of an answer that waits.
+#[derive(Serialize, Deserialize)]
+struct ConclusionForm {
+    outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorDetail>,
+    #[serde(with = "time::serde::rfc3339")]
+    finished_at: OffsetDateTime,
+}
+
+impl Concluded {
+    fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        let Conclusion { outcome, error } = &self.conclusion;
+        let reason = if let Outcome::Failed(reason) = outcome { Some(*reason) } else { None };
+        let (outcome, error) = (outcome.as_str().to_owned(), error.clone());
+        serde_json::to_writer(out, &ConclusionForm { outcome, reason, error, finished_at: self.finished_at })
+    }
+
+    fn of(form: ConclusionForm) -> Result<Self, FieldError> {
+        let ConclusionForm { outcome, reason, error, finished_at } = form;
+        let unknown = || FieldError(format!("the follow-up's conclusion is {:?}, which is no outcome", cut(&outcome, 40)));
+        let outcome = Outcome::of(&outcome, reason).ok_or_else(unknown)?;
+        Ok(Self { conclusion: Conclusion { outcome, error }, finished_at })
+    }
+}
+
+/// What every version keeps readable of `progress`, and the words in it that a newer one may add to.
+#[derive(Deserialize)]
+struct KeptProgress {
+    #[serde(with = "time::serde::rfc3339")]
+    deadline: OffsetDateTime,
+    phase: Option<String>,
+    reason: Option<String>,
+}
+
+/// The words in a conclusion that a newer version may add to.
+#[derive(Deserialize)]
+struct KeptConclusion {
+    outcome: Option<String>,
+    reason: Option<String>,
+}
+
+/// The deadline of what a newer worker wrote: another version, or a word that this one does not know. It is not this
+/// worker's to judge.
+fn newer_deadline(
+    version: Option<&Field<'_>>,
+    progress: Option<&Field<'_>>,
+    conclusion: Option<&Field<'_>>,
+) -> Option<OffsetDateTime> {
+    let progress: KeptProgress = serde_json::from_str(progress?.raw().get()).ok()?;
+    let conclusion = conclusion.and_then(|field| serde_json::from_str::<KeptConclusion>(field.raw().get()).ok());
+    let (outcome, reason) = conclusion.map_or((None, None), |conclusion| (conclusion.outcome, conclusion.reason));
+    let is_word = |reason: &String| Reason::ALL.iter().all(|known| known.as_str() != reason);
+    let is_newer = version?.raw().get().parse::<u32>().is_ok_and(|version| version != VERSION)
+        || progress.phase.is_some_and(|phase| !Phase::WORDS.contains(&phase.as_str()))
+        || outcome.is_some_and(|outcome| !Outcome::WORDS.contains(&outcome.as_str()))
+        || [progress.reason, reason].iter().flatten().any(is_word);
+    is_newer.then_some(progress.deadline)
 }
 
 /// A request, as far as it has been read.

@@ -48,7 +48,7 @@ mod trace_context;
 pub use dead_letter::{DeadLetterHeaders, DeadReason};
 pub use envelope::{Envelope, Outgoing};
 pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, ResultEvent, UnreadableEvent};
-pub use follow_up::{FollowUp, UnreadableFollowUp, Unwritable};
+pub use follow_up::{Concluded, FollowUp, UnreadableFollowUp, Unwritable};
 pub use identity::Identity;
 pub use json::{MAX_JSON_DEPTH, json_depth};
 pub use name_pattern::NotAdmitted;

@@ -226,7 +226,7 @@ proptest! {
     #[test]
     fn a_follow_up_is_read_back_equal(mut request in any_request(), progress in any_progress(), now in any_time()) {
         request.details.reply_to = Some("amq.rabbitmq.reply-to.g1h2".to_owned());
-        let message = FollowUp { request: request.clone(), progress: progress.clone() }.encode(now).expect("written");
+        let message = FollowUp { request: request.clone(), progress: progress.clone(), quarantined: 0, concluded: None }.encode(now).expect("written");
         let read = FollowUp::read(&delivered(&message)).expect("a follow-up");
         prop_assert!(same(&read.request, &request), "{:?}\n{request:?}", read.request);
         prop_assert_eq!(format!("{:?}", read.progress), format!("{progress:?}"));

@@ -97,7 +97,7 @@ mod tests {
     #[tokio::test]
     async fn a_follow_up_of_a_worker_with_other_patterns_is_answered_without_a_call() {
         let body = include_bytes!("../../tests/golden/follow_up/v1-polling.body.json");
-        let FollowUp { request, mut progress } =
+        let FollowUp { request, mut progress, .. } =
             FollowUp::read(&Envelope { body, ..Envelope::default() }).expect("readable, whatever the patterns");
         progress.deadline = Clock::System.now() + time::Duration::HOUR;
         let overrides = [("api.names", "operations/**".to_owned()), ("api.endpoint", "http://127.0.0.1:9".to_owned())];

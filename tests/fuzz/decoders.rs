@@ -106,7 +106,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
                 return Err(format!("admitted the name {name:?}"));
             }
             let deadline = request.deadline_from(NOW, Duration::from_secs(3600));
-            carried(&FollowUp { request, progress: Progress::new(NOW, deadline) })?;
+            carried(&FollowUp { request, progress: Progress::new(NOW, deadline), quarantined: 0, concluded: None })?;
             Ok(true)
         }
         Err(unusable) => {
@@ -134,7 +134,7 @@ fn follow_up(_: &mut Rng, body: &[u8]) -> Result<bool, String> {
 
 /// What is written comes back as it was, and its event can be read.
 fn carried(follow_up: &FollowUp) -> Result<(), String> {
-    let FollowUp { request, progress } = follow_up;
+    let FollowUp { request, progress, quarantined, concluded } = follow_up;
     let written = follow_up.encode(NOW).map_err(|error| format!("cannot be written: {error}"))?;
     let again = FollowUp::read(&Envelope { body: &written.body, ..Envelope::default() })
         .map_err(|error| format!("cannot be read again: {error}"))?;
@@ -144,6 +144,9 @@ fn carried(follow_up: &FollowUp) -> Result<(), String> {
     }
     if progress.phase != again.progress.phase || progress.calls != again.progress.calls {
         return Err(format!("another progress comes back: {:?} from {progress:?}", again.progress));
+    }
+    if (*quarantined, concluded) != (again.quarantined, &again.concluded) {
+        return Err(format!("another conclusion comes back: {:?} from {concluded:?}", again.concluded));
     }
     short_strings(&written)?;
     short_strings(&request.to_message(NOW))

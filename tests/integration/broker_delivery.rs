@@ -2,34 +2,45 @@
 
 use std::time::Duration;
 
-use cancel_worker::broker::{Delivery as _, Publisher as _, Session as _, Source, Target, WaitLevel};
+use cancel_worker::broker::rabbitmq::Session;
+use cancel_worker::broker::{Delivery as _, DeliveryKind, Publisher as _, Session as _, Target, WaitLevel};
 use cancel_worker::cancellation::Outcome;
 use cancel_worker::message::Outgoing;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use tokio::time::Instant;
 
-use crate::broker_setup::{message, session, soon};
+use crate::broker_setup::{WORKER, amqp, message, session, soon};
 use crate::support::{Amqp, Broker, persistent};
 
 const SOON: Duration = Duration::from_secs(10);
 
-#[tokio::test]
-async fn a_delivery_is_gone_once_acknowledged_and_back_once_requeued() {
-    let (mut session, prefix) = session(&[]).await;
-    let publisher = session.publisher();
-    let proof = publisher.publish(&Target::Request, message("m")).await.unwrap();
-    session.consume(10).await.unwrap();
+/// The next session with the same queues, after this one.
+async fn next_session(session: Session, prefix: &str) -> Session {
+    soon(session.close()).await;
+    let mut next = soon(Session::open(&amqp(Broker::shared().uri(), prefix, &[]), WORKER)).await.unwrap();
+    next.consume(10).await.unwrap();
+    next
+}
 
+#[tokio::test]
+async fn a_delivery_is_gone_once_acknowledged_and_back_with_the_next_session_otherwise() {
+    let (mut session, prefix) = session(&[]).await;
+    drop(session.publisher().publish(&Target::Request, message("m")).await.unwrap());
+    session.consume(10).await.unwrap();
     let delivery = soon(session.next()).await.unwrap();
-    assert_eq!((delivery.source(), delivery.redeliveries()), (Source::Requests, 0));
-    delivery.requeue().await.unwrap();
+    assert_eq!((delivery.kind(), delivery.redeliveries()), (DeliveryKind::Request, 0));
+    assert!(!delivery.has_expired());
+
+    let mut session = next_session(session, &prefix).await;
+    let proof = session.publisher().publish(&Target::Dead, message("proof")).await.unwrap();
     let again = soon(session.next()).await.unwrap();
     assert_eq!(again.redeliveries(), 1);
     let envelope = again.envelope();
     assert_eq!((envelope.body, envelope.message_id), (&b"body of m"[..], Some("m")));
     assert_eq!(envelope.timestamp, Some(message("m").timestamp));
     again.ack(proof).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
     soon(session.close()).await;
 
     let plain = Amqp::connect(Broker::shared().uri()).await;
@@ -46,7 +57,7 @@ async fn how_often_a_message_was_delivered_is_for_the_broker_to_say_and_not_for_
     session.consume(10).await.unwrap();
     let delivery = soon(session.next()).await.unwrap();
     assert_eq!(delivery.redeliveries(), 0);
-    delivery.requeue().await.unwrap();
+    let mut session = next_session(session, &prefix).await;
     assert_eq!(soon(session.next()).await.unwrap().redeliveries(), 1);
     soon(session.close()).await;
 }
@@ -63,7 +74,7 @@ async fn what_is_parked_comes_back_as_a_follow_up_after_its_level() {
         .unwrap();
     let delivery = soon(session.next()).await.unwrap();
     let waited = began.elapsed();
-    assert_eq!((delivery.source(), delivery.envelope().message_id), (Source::Followups, Some("later")));
+    assert_eq!((delivery.kind(), delivery.envelope().message_id), (DeliveryKind::FollowUp, Some("later")));
     assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
     delivery.ack(proof).await.unwrap();
     soon(session.close()).await;
@@ -82,43 +93,19 @@ async fn both_queues_are_served_in_turn() {
     session.consume(10).await.unwrap();
     // All twenty are here before the first is taken, but for the last few at most.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let mut sources = Vec::new();
+    let mut kinds = Vec::new();
     let mut held = Vec::new();
     for _ in 0..20 {
         let delivery = soon(session.next()).await.unwrap();
-        sources.push(delivery.source());
+        kinds.push(delivery.kind());
         held.push(delivery);
     }
-    assert!(sources.windows(2).all(|pair| pair[0] != pair[1]), "{sources:?}");
+    assert!(kinds.windows(2).all(|pair| pair[0] != pair[1]), "{kinds:?}");
     soon(session.close()).await;
 }
 
 #[tokio::test]
-async fn the_prefetch_is_for_each_queue_and_can_be_changed() {
-    let (mut session, prefix) = session(&[]).await;
-    let publisher = session.publisher();
-    for number in 0..5 {
-        drop(publisher.publish(&Target::Request, message(&number.to_string())).await.unwrap());
-    }
-    session.consume(1).await.unwrap();
-    let first = soon(session.next()).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(300), session.next()).await.is_err());
-    session.consume(5).await.unwrap();
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        held.push(soon(session.next()).await.unwrap());
-    }
-    // A delivery of the consumer before can still be answered.
-    let proof = publisher.publish(&Target::Dead, message("proof")).await.unwrap();
-    first.ack(proof).await.unwrap();
-    drop(held);
-    soon(session.close()).await;
-    let plain = Amqp::connect(Broker::shared().uri()).await;
-    assert_eq!(plain.drain(&format!("{prefix}.requests"), 4, SOON).await.len(), 4);
-}
-
-#[tokio::test]
-async fn stopping_gives_back_what_nobody_has_taken() {
+async fn stopping_hands_back_what_nobody_has_taken_and_consuming_can_begin_again() {
     let (mut session, prefix) = session(&[]).await;
     let publisher = session.publisher();
     for number in 0..20 {
@@ -126,15 +113,22 @@ async fn stopping_gives_back_what_nobody_has_taken() {
     }
     session.consume(20).await.unwrap();
     let taken = soon(session.next()).await.unwrap();
-    soon(session.stop_consuming()).await;
-
-    let plain = Amqp::connect(Broker::shared().uri()).await;
-    let left = plain.drain(&format!("{prefix}.requests"), 19, SOON).await;
-    assert_eq!(left.len(), 19, "while the session still stands");
-    let proof = publisher.publish(&Target::Dead, message("proof")).await.unwrap();
-    taken.ack(proof).await.unwrap();
+    let mut left = soon(session.stop_consuming()).await;
+    assert_eq!(left.len(), 19);
     assert!(tokio::time::timeout(Duration::from_millis(200), session.next()).await.is_err());
+
+    left.push(taken);
+    for delivery in left {
+        let proof = publisher.publish(&Target::Dead, message("proof")).await.unwrap();
+        delivery.ack(proof).await.unwrap();
+    }
+    session.consume(1).await.unwrap();
+    drop(publisher.publish(&Target::Request, message("another")).await.unwrap());
+    let another = soon(session.next()).await.unwrap();
+    assert_eq!((another.envelope().message_id, another.redeliveries()), (Some("another"), 0));
     soon(session.close()).await;
+    let plain = Amqp::connect(Broker::shared().uri()).await;
+    assert_eq!(plain.drain(&format!("{prefix}.requests"), 1, SOON).await.len(), 1, "all others are acknowledged");
 }
 
 #[tokio::test]
@@ -155,7 +149,7 @@ async fn a_dead_letter_has_the_originals_content_and_the_reason() {
 
     let delivery = soon(session.next()).await.unwrap();
     let reason = vec![("cancel-worker-reason".to_owned(), "unusable_request".to_owned())];
-    let proof = session.publisher().dead_letter(&delivery, reason).await.unwrap();
+    let proof = session.publisher().forward(&Target::Dead, &delivery, reason).await.unwrap();
     delivery.ack(proof).await.unwrap();
 
     let dead = plain.drain(&format!("{prefix}.dead"), 1, SOON).await.remove(0);
@@ -190,7 +184,7 @@ async fn a_dead_letter_whose_headers_fill_a_frame_arrives_without_them() {
 
     let delivery = soon(session.next()).await.unwrap();
     let reason = vec![("cancel-worker-detail".to_owned(), "d".repeat(1024))];
-    let proof = session.publisher().dead_letter(&delivery, reason).await.unwrap();
+    let proof = session.publisher().forward(&Target::Dead, &delivery, reason).await.unwrap();
     delivery.ack(proof).await.unwrap();
 
     let dead = plain.drain(&format!("{prefix}.dead"), 1, SOON).await.remove(0);

@@ -222,7 +222,8 @@ async fn an_alarm_is_waited_out_beyond_the_confirm_timeout() {
     let settings = amqp(node.uri(), "p", &[("amqp.confirm_timeout", "500ms")]);
     let session = soon(Session::open(&settings, WORKER)).await.unwrap();
     let publisher = session.publisher();
-    assert!(!session.blocked()());
+    let mut blocked = session.blocked();
+    assert!(!*blocked.borrow());
     let (enough, asked) = watch::channel(false);
     let publishing = tokio::spawn(async move {
         // The broker blocks a connection at its first publish under the alarm.
@@ -233,12 +234,7 @@ async fn an_alarm_is_waited_out_beyond_the_confirm_timeout() {
     });
 
     node.ctl(["set_vm_memory_high_watermark", "0.000001"]);
-    soon(async {
-        while !session.blocked()() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    soon(blocked.wait_for(|blocked| *blocked)).await.unwrap();
     // Twice the time-out, under the alarm.
     sleep(Duration::from_secs(1)).await;
     assert!(!publishing.is_finished());

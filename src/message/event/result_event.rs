@@ -33,6 +33,9 @@ pub enum EventMode {
     Binary,
 }
 
+/// Longest context of an event in its least form, in bytes.
+const MAX_LEAST_CONTEXT: usize = 4096;
+
 /// The one answer to a request, before it is written.
 #[derive(Clone, Debug)]
 pub struct ResultEvent<'a> {
@@ -41,6 +44,7 @@ pub struct ResultEvent<'a> {
     name: Option<&'a str>,
     outcome: Outcome,
     operation: Option<&'a RawValue>,
+    context: Option<&'a RawValue>,
     error: Option<ErrorView<'a>>,
     accepted_at: Option<OffsetDateTime>,
     finished_at: OffsetDateTime,
@@ -73,6 +77,7 @@ impl<'a> ResultEvent<'a> {
             name: Some(request.name.as_str()),
             outcome: conclusion.outcome,
             operation: progress.operation.as_deref(),
+            context: request.details.context.as_deref(),
             error: ErrorView::of(conclusion.outcome, conclusion.error.as_ref()),
             accepted_at: progress.accepted_at,
             finished_at,
@@ -104,6 +109,7 @@ impl<'a> ResultEvent<'a> {
             name: request.name.as_deref(),
             outcome: Outcome::Failed(reason),
             operation: None,
+            context: request.details.context.as_deref(),
             error: Some(ErrorView { reason: Some(reason), code: None, status: None, message: &request.problem }),
             accepted_at: None,
             finished_at,
@@ -158,6 +164,14 @@ impl<'a> ResultEvent<'a> {
         }
     }
 
+    /// The same answer in its least form, for what may be too large for the broker: without the operation, and without a
+    /// context of more than 4 KiB.
+    #[must_use]
+    pub fn encode_least(&self, format: &EventFormat) -> Outgoing {
+        let context = self.context.filter(|context| context.get().len() <= MAX_LEAST_CONTEXT);
+        Self { operation: None, context, ..self.clone() }.encode(format)
+    }
+
     /// The event's data alone, as a line of JSON without its end.
     #[must_use]
     pub fn data(&self) -> Vec<u8> {
@@ -185,7 +199,7 @@ impl<'a> ResultEvent<'a> {
         }
         data.text("requested_by", self.details.requested_by.as_deref());
         data.text("reason", self.details.reason.as_deref());
-        data.raw("context", self.details.context.as_deref());
+        data.raw("context", self.context);
     }
 
     /// About as many bytes as the body has.
@@ -200,7 +214,7 @@ impl<'a> ResultEvent<'a> {
             self.error.map(|e| e.message),
         ];
         let words: usize = words.into_iter().flatten().map(str::len).sum();
-        raw(self.operation) + raw(self.details.context.as_deref()) + words + 640
+        raw(self.operation) + raw(self.context) + words + 640
     }
 }
 
