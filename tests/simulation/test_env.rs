@@ -354,11 +354,13 @@ impl State {
         }
     }
 
-    /// A worker ends its session itself. What it had in hand of a queue that it knows to be gone has to be finished by then.
+    /// A worker ends its session itself. What it had in hand of a queue that it knows to be gone has to be finished by then,
+    /// unless an alarm lets nothing be published.
     pub fn close_session(&mut self, id: u64) {
         if let Some(SessionState { orphans, cancelled: Some((queue, true)), doomed: false, .. }) =
             self.sessions.get(&id)
             && !orphans.is_empty()
+            && self.outage != Some(Outage::Alarm)
         {
             let problem = format!("{} deliveries of the deleted queue of {queue:?} were dropped", orphans.len());
             self.violations.push(problem);

@@ -10,6 +10,8 @@ pub(super) const DEAD_KEY: &str = "dead";
 pub(super) const QUARANTINED_REQUEST_KEY: &str = "request";
 /// What a request is published with; its queue is bound with `#`.
 const REQUEST_KEY: &str = "cancel";
+/// What nobody binds to the exchange of the wait queues.
+const PROBE_KEY: &str = "probe";
 /// What a reply's address begins with. Nothing else is replied to: the default exchange reaches every queue.
 const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
@@ -103,6 +105,11 @@ impl Names {
             .into_iter()
             .filter_map(|binding| binding.exchange.as_ref());
         bindings.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.external && name.name == exchange)
+    }
+
+    /// Exchange and routing key of a publish that no queue takes.
+    pub(super) fn probe_route(&self) -> (String, String) {
+        (self.wait_exchange.name.clone(), PROBE_KEY.to_owned())
     }
 
     /// Exchange and routing key.

@@ -62,6 +62,12 @@ impl Outbound {
         Self::addressed(route, message.body, properties)
     }
 
+    /// A message that no queue takes.
+    pub(super) fn probe(route: (String, String)) -> Result<Self, PublishError> {
+        let properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_app_id(APP_ID.into());
+        Self::addressed(route, Vec::new(), properties)
+    }
+
     /// The original as it is, plus `headers`. What differs: it is persistent; it does not expire, claim a user or name
     /// further queues, which would lose it, have it refused or send it elsewhere (headers with our prefix say so
     /// instead); and where the headers of both do not fit into one frame, the original's are dropped, which a header says.

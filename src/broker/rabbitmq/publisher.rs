@@ -62,11 +62,15 @@ impl Publisher {
         self.repeated.load(Ordering::Relaxed)
     }
 
-    async fn confirmed(&self, message: Outbound) -> Result<Confirmed, PublishError> {
+    async fn settled(&self, message: Outbound) -> Result<Confirmed, PublishError> {
         let over = || PublishError::SessionOver(self.over.cause().unwrap_or(BrokerError::Closed));
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job { message, answer }).await.map_err(|_| over())?;
-        let answer = answered.await.unwrap_or_else(|_| Err(over()));
+        answered.await.unwrap_or_else(|_| Err(over()))
+    }
+
+    async fn confirmed(&self, message: Outbound) -> Result<Confirmed, PublishError> {
+        let answer = self.settled(message).await;
         if let Err(PublishError::Unroutable { exchange, .. }) = &answer
             && self.names.is_ours(exchange)
         {
@@ -98,7 +102,12 @@ impl port::Publisher for Publisher {
     }
 
     async fn probe(&self) -> Result<(), PublishError> {
-        Ok(()) // replaced when the channel's part is merged
+        let probe = Outbound::probe(self.names.probe_route())?;
+        match self.settled(probe).await {
+            // Somebody has bound the key. It was taken, which is what was asked.
+            Ok(_) | Err(PublishError::Unroutable { .. }) => Ok(()),
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn reply(&self, address: &str, message: Outgoing) -> Result<(), PublishError> {
