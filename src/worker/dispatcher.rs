@@ -104,7 +104,10 @@ impl<O: Operations, S: Session> Dispatcher<'_, O, S> {
             if let Some(readiness) = self.readiness {
                 readiness.consuming();
             }
-            info!(session = self.processor.kind.as_str(), prefetch = self.limits.prefetch, "consuming");
+            match self.processor.kind {
+                SessionKind::Work => info!(prefetch = self.limits.prefetch, "consuming"),
+                SessionKind::Quarantine => info!("looking after the quarantine"),
+            }
             match self.deliver().await? {
                 Pause::Stop => break,
                 Pause::Blocked => {
@@ -219,14 +222,17 @@ impl<O: Operations, S: Session> Dispatcher<'_, O, S> {
             });
         }
         self.tasks.shutdown().await;
-        self.session.close().await;
+        // A broker that answers no more must not hold up a stop.
+        self.processor.handler.stop.run_until_cancelled(self.session.close()).await;
         DispatchEnd::Fault(fault)
     }
 
     /// Stops within the time of grace. What is buffered waits in the broker, what is in hand is finished, and what takes too
     /// long is given up and waits, too: giving back would count towards the delivery limit.
     async fn stop(mut self) -> DispatchEnd {
-        info!(in_flight = self.tasks.len(), "stopping: no new deliveries; what is in flight is finished or parked");
+        if self.processor.kind == SessionKind::Work {
+            info!(in_flight = self.tasks.len(), "stopping: no new deliveries; what is in flight is finished or waits");
+        }
         let (give_up, close, end) = self.limits.stop_times();
         let finish = async {
             self.stop_consuming().await;

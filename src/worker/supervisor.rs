@@ -133,7 +133,12 @@ impl<B: Broker, O: Operations> Lane<B, O> {
                     match self.work(session).await {
                         DispatchEnd::Stopped => break,
                         DispatchEnd::Fault(fault) => {
-                            warn!(session = self.kind.as_str(), %fault, "the session is over; what is in a queue and unacknowledged will be delivered again; building a new session");
+                            match self.kind {
+                                SessionKind::Work => {
+                                    warn!(%fault, "the session is over; what is unacknowledged will be delivered again; building a new session");
+                                }
+                                SessionKind::Quarantine => warn!(%fault, "the session with the quarantine is over; building a new one"),
+                            }
                             sessions.next_wait(jitter())
                         }
                     }

@@ -199,7 +199,7 @@ async fn a_delivery_limit_that_differs_is_told_of_with_the_setting() {
     worker.signal("TERM");
     assert!(worker.wait().await.success());
     env.set("amqp.topology.delivery_limit", "7");
-    let words = ["exists with another x-delivery-limit", "ask for 7, it has 20", "set amqp.topology.delivery_limit"];
+    let words = ["exists with another x-delivery-limit", "ask for 7, it has 5", "set amqp.topology.delivery_limit"];
     is_told(&env, BROKER, &words).await;
     env.end().await;
 }

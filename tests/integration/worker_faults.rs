@@ -128,17 +128,22 @@ async fn a_worker_without_a_session_stops_at_once_whatever_it_waits_for() {
 }
 
 #[tokio::test]
-async fn a_grace_that_is_over_gives_back_what_is_in_flight() {
+async fn near_the_end_of_the_grace_calls_are_given_up_and_their_requests_wait() {
     let mut env = TestEnv::new().await;
-    env.set("worker.shutdown_grace", "1s");
+    env.set("worker.shutdown_grace", "2s");
     let mut worker = env.worker().await;
     env.request("hangs-a").await;
     while env.api.calls("hangs-a").await["cancel_calls"] != 1 {
         sleep(Duration::from_millis(20)).await;
     }
+    let asked = Instant::now();
     worker.signal("TERM");
     assert_eq!(worker.wait().await.code(), Some(0));
-    env.depth_becomes("requests", 1).await;
+    // Three quarters of it, and no more than all of it, closing included.
+    assert!((1500..2000).contains(&asked.elapsed().as_millis()), "it took {:?}", asked.elapsed());
+    assert_eq!(env.depth("requests").await, 0);
+    // It was on its way to be done, and so it is when a worker is there again.
+    env.depth_becomes("followups", 1).await;
     env.end().await;
 }
 

@@ -16,7 +16,7 @@ use crate::test_env::TestEnv;
 pub const PANIC: &str = "a simulated bug";
 
 /// What an operation does by itself and when it is cancelled. Times are from its beginning, or from the cancel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Script {
     Cancels {
         after: Duration,

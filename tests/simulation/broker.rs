@@ -59,6 +59,7 @@ impl Broker for SimulatedBroker {
             cancelled: None,
             doomed: false,
             prefetch: None,
+            blocked: watch::channel(state.outage == Some(Outage::Alarm)).0,
             over: over.clone(),
         };
         state.sessions.insert(id, session);
@@ -126,11 +127,13 @@ impl SimulatedSession {
 
     /// An alarm lets nothing through. Otherwise there is no time-out for it.
     async fn unblocked(&self) -> Result<(), BrokerError> {
-        let mut blocked = self.blocked();
-        tokio::select! {
-            biased;
-            () = self.over.cancelled() => Err(lost()),
-            _ = blocked.wait_for(|blocked| !blocked) => Ok(()),
+        loop {
+            let changed = self.env.changed();
+            self.alive()?;
+            if self.env.state().outage != Some(Outage::Alarm) {
+                return Ok(());
+            }
+            changed.await;
         }
     }
 
@@ -222,7 +225,9 @@ impl Session for SimulatedSession {
     }
 
     fn blocked(&self) -> watch::Receiver<bool> {
-        self.env.state().blocked.subscribe()
+        let state = self.env.state();
+        // Of a session that is over, nothing is to be known any more.
+        state.sessions.get(&self.id).map_or_else(|| watch::channel(false).1, |session| session.blocked.subscribe())
     }
 
     /// Here no queue is ever missing for long.

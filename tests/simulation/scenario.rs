@@ -20,7 +20,7 @@ use crate::checker;
 use crate::test_env::{Message, Outage, TestEnv};
 
 const START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
-/// All must be done by then, in simulated time: the longest deadline, 20 minutes, the longest outage, and some more.
+/// All must be done by then, in simulated time: the longest deadline, 40 minutes, the longest outage, and some more.
 const LIMIT: Duration = Duration::from_secs(120 * 60);
 /// A weekend, and what an answer that was ready may take after it: the longest wait level, and a little.
 const WEEKEND: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -35,7 +35,11 @@ static NARROW: LazyLock<Settings> = LazyLock::new(|| settings("4"));
 static WIDE: LazyLock<Settings> = LazyLock::new(|| settings("64"));
 
 fn settings(prefetch: &str) -> Settings {
-    let overrides = [("amqp.prefetch", prefetch.to_owned()), ("worker.default_timeout", "20m".to_owned())];
+    let overrides = [
+        ("amqp.prefetch", prefetch.to_owned()),
+        ("amqp.unsettled_limit", "5m".to_owned()),
+        ("worker.default_timeout", "40m".to_owned()),
+    ];
     settings::load(&[], &overrides).expect("valid settings").settings
 }
 
