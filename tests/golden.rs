@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use cancel_worker::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 use cancel_worker::message::{
-    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
-    OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
+    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity,
+    NamePatterns, OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;

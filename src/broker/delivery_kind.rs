@@ -28,7 +28,10 @@ impl DeliveryKind {
     /// What a message on its way back from a wait queue is, by its header, if it has one.
     #[must_use]
     pub fn of_header(value: Option<&str>) -> Self {
-        [Self::Request, Self::DeadLetter].into_iter().find(|kind| value == Some(kind.as_str())).unwrap_or(Self::FollowUp)
+        [Self::Request, Self::DeadLetter]
+            .into_iter()
+            .find(|kind| value == Some(kind.as_str()))
+            .unwrap_or(Self::FollowUp)
     }
 }
 

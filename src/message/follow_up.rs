@@ -206,7 +206,8 @@ impl Concluded {
 
     fn of(form: ConclusionForm) -> Result<Self, FieldError> {
         let ConclusionForm { outcome, reason, error, finished_at } = form;
-        let unknown = || FieldError(format!("the follow-up's conclusion is {:?}, which is no outcome", cut(&outcome, 40)));
+        let unknown =
+            || FieldError(format!("the follow-up's conclusion is {:?}, which is no outcome", cut(&outcome, 40)));
         let outcome = Outcome::of(&outcome, reason).ok_or_else(unknown)?;
         Ok(Self { conclusion: Conclusion { outcome, error }, finished_at })
     }

@@ -98,11 +98,7 @@ impl Readiness {
 
     /// There is a session, which does not consume yet. `blocked` is whether the broker takes no publishes now, `topology`
     /// tells what is wrong with queues and exchanges now.
-    pub fn preparing(
-        &self,
-        blocked: watch::Receiver<bool>,
-        topology: impl Fn() -> Option<String> + Send + 'static,
-    ) {
+    pub fn preparing(&self, blocked: watch::Receiver<bool>, topology: impl Fn() -> Option<String> + Send + 'static) {
         self.state().session = Session::There { consuming: false, blocked, topology: Box::new(topology) };
     }
 

@@ -111,7 +111,10 @@ impl<O: Operations, S: Session> Dispatcher<'_, O, S> {
             match self.deliver().await? {
                 Pause::Stop => break,
                 Pause::Blocked => {
-                    warn!(session = self.processor.kind.as_str(), "publishing is blocked: no new deliveries until it is not");
+                    warn!(
+                        session = self.processor.kind.as_str(),
+                        "publishing is blocked: no new deliveries until it is not"
+                    );
                     self.stop_consuming().await;
                 }
             }
@@ -239,7 +242,10 @@ impl<O: Operations, S: Session> Dispatcher<'_, O, S> {
             all_ended(&mut self.tasks).await;
         };
         if timeout_at(give_up, finish).await.is_err() {
-            warn!(in_flight = self.tasks.len(), "the time of grace ends; calls under way are given up and their requests wait");
+            warn!(
+                in_flight = self.tasks.len(),
+                "the time of grace ends; calls under way are given up and their requests wait"
+            );
             self.processor.set_aside.cancel();
             let _ = timeout_at(close, all_ended(&mut self.tasks)).await;
         }

@@ -14,8 +14,8 @@ use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
 use crate::broker::{Delivery, DeliveryKind, WaitLevels};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
-    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, EventFormat, FollowUp, Identity, NamePatterns, ResultEvent,
-    UnreadableFollowUp, Unusable,
+    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, EventFormat, FollowUp, Identity, NamePatterns,
+    ResultEvent, UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
 use crate::telemetry::Counters;

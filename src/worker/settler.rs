@@ -127,7 +127,11 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
         let target = Target::Event(answer.outcome);
         let event = self.publish_for_a_while(|| self.publisher.publish(&target, answer.event.clone())).await?;
         let readiness = &self.settler.readiness;
-        if event.is_some() { readiness.event_taken() } else { readiness.event_untaken() }
+        if event.is_some() {
+            readiness.event_taken()
+        } else {
+            readiness.event_untaken()
+        }
         Ok(event)
     }
 

@@ -137,7 +137,9 @@ impl<B: Broker, O: Operations> Lane<B, O> {
                                 SessionKind::Work => {
                                     warn!(%fault, "the session is over; what is unacknowledged will be delivered again; building a new session");
                                 }
-                                SessionKind::Quarantine => warn!(%fault, "the session with the quarantine is over; building a new one"),
+                                SessionKind::Quarantine => {
+                                    warn!(%fault, "the session with the quarantine is over; building a new one")
+                                }
                             }
                             sessions.next_wait(jitter())
                         }

@@ -8,14 +8,14 @@ use cancel_worker::broker::rabbitmq::Session;
 use cancel_worker::broker::{BrokerError, Session as _};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::broker_setup::{Administered, WORKER, amqp, soon};
 use crate::rust_source::rust_files;
-use crate::support::{Amqp, Broker, worker_command};
-use crate::test_env::{PATIENCE, TestEnv, operation, run_command};
+use crate::support::{Amqp, Broker, Process, worker_command};
+use crate::test_env::{PATIENCE, TestEnv, operation, run_command, variable};
 
 /// What the texts of the program propose, and where it is run.
 const COMMANDS: [(&str, &str); 9] = [
@@ -30,16 +30,45 @@ const COMMANDS: [(&str, &str); 9] = [
     ("gcloud auth application-default login", "nowhere: it wants a browser, Google and somebody's account"),
 ];
 
-/// README's lines that are not this program's.
-const OTHER_LINES: [(&str, &str); 8] = [
+/// The lines of the README files that are not this program's, and where they are run.
+const OTHER_LINES: [(&str, &str); 20] = [
     ("deploy/demo.sh", "what a visitor runs first"),
+    ("cargo build --release", "it builds what cargo test builds, with another profile"),
     ("tests/run.sh", "it runs this test"),
+    ("rabbitmqctl list_queues -p / name messages", "a_queue_that_differs_is_looked_at_and_deleted"),
+    (
+        "rabbitmqctl delete_queue -p / cancel-worker.requests",
+        "queues_of_trees_before_the_quarantine_are_drained_and_deleted",
+    ),
+    (
+        "rabbitmqctl delete_queue -p / cancel-worker.followups",
+        "queues_of_trees_before_the_quarantine_are_drained_and_deleted",
+    ),
+    ("tests/run.sh", "it runs this test"),
+    ("tests/run.sh --broker 4.0", "it takes another broker"),
+    ("cargo test --test integration a_worker_without_a_session", "tests/run.sh runs it"),
+    ("deploy/rabbitmq.sh start /tmp/node", "the same"),
+    (
+        "CANCEL_WORKER_TEST_AMQP=$(cat /tmp/node/uri) CANCEL_WORKER_TEST_NODE=/tmp/node cargo test --test integration poison",
+        "tests/run.sh does so",
+    ),
+    ("deploy/rabbitmq.sh stop /tmp/node", "tests/run.sh does so"),
     ("cargo test --test simulation -- --seeds 10000", "tests/run.sh runs it, with fewer seeds"),
     ("cargo test --test fuzz -- --inputs 100000", "tests/run.sh runs it"),
-    ("tests/chaos.sh", "tests/run.sh runs a short form"),
-    ("tests/run.sh --broker 4.0", "it takes another broker"),
+    ("UPDATE_GOLDEN=1 cargo test --test golden", "it writes files"),
+    ("tests/chaos.sh --list", "tests/run.sh runs a short form"),
+    ("tests/chaos.sh --only worker-kill", "the same"),
+    ("tests/chaos.sh", "the same"),
     ("cargo bench --bench throughput", "tests/run.sh compiles it"),
-    ("cargo build --release", "it builds what cargo test builds, with another profile"),
+    ("tests/bench/instructions.sh", "it counts instructions, which takes a quarter of an hour"),
+];
+
+/// The README files with commands.
+const README_FILES: [&str; 4] = [
+    include_str!("../../README.md"),
+    include_str!("../../config/README.md"),
+    include_str!("../../deploy/README.md"),
+    include_str!("../../tests/README.md"),
 ];
 
 /// Names that a shell would take apart, and the vhost in a URI.
@@ -148,6 +177,50 @@ async fn a_queue_that_differs_is_looked_at_and_deleted() {
     opens(&uri, "c").await;
 }
 
+/// As `deploy/README.md` says under "Upgrading", in a vhost of its own.
+#[tokio::test]
+async fn queues_of_trees_before_the_quarantine_are_drained_and_deleted() {
+    let (vhost, uri) = Administered::vhost();
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let plain = Amqp::connect(&uri).await;
+    for queue in ["cancel-worker.requests", "cancel-worker.followups"] {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(20));
+        arguments.insert("x-dead-letter-exchange".into(), text("cancel-worker.dead"));
+        arguments.insert("x-dead-letter-routing-key".into(), text("dead"));
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+        let options = QueueDeclareOptions::durable();
+        plain.channel().await.queue_declare(queue.into(), options, arguments).await.unwrap();
+    }
+    let settings = [("amqp.uri", uri.as_str()), ("admin.listen", ""), ("api.endpoint", "http://127.0.0.1:9")];
+    let settings = settings.map(|(setting, value)| (variable(setting), value));
+    let environment: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let readme: Vec<&str> = command_lines(include_str!("../../deploy/README.md")).collect();
+    for queue in ["cancel-worker.requests", "cancel-worker.followups"] {
+        let refused = run_command(&["run"], &environment, "").await;
+        assert_eq!(refused.code, 69, "{refused:?}");
+        assert!(refused.stderr.contains(&format!("queue {queue:?} exists with another")), "{}", refused.stderr);
+        // What README says, the refusal says too.
+        let of = |vhost: &str| {
+            [
+                format!("rabbitmqctl list_queues -p {vhost} name messages"),
+                format!("rabbitmqctl delete_queue -p {vhost} {queue}"),
+            ]
+        };
+        assert!(of("/").iter().all(|command| readme.contains(&command.as_str())), "{readme:?}");
+        assert_eq!(commands(&refused.stderr), of(&vhost), "{}", refused.stderr);
+        let [look, delete] = of(&vhost);
+        assert!(Administered::shell(&look).contains(&format!("{queue}\t0")));
+        Administered::shell(&delete);
+    }
+    let mut worker = Process::worker(&["run"], &environment);
+    worker.line_with("\"consuming\"", PATIENCE).await;
+    worker.signal("TERM");
+    assert!(worker.wait().await.success());
+}
+
 #[tokio::test]
 async fn an_exchange_that_differs_is_deleted() {
     let (vhost, uri) = awkward_vhost("3");
@@ -205,9 +278,14 @@ async fn the_commands_of_this_program_do_what_is_said_of_them() {
     env.end().await;
 }
 
+/// The lines of the blocks of commands.
+fn command_lines(readme: &str) -> impl Iterator<Item = &str> {
+    readme.split("```sh\n").skip(1).flat_map(|rest| rest.split("\n```").next().unwrap().lines())
+}
+
 /// As they stand there, but for the places of files, broker and API.
 #[tokio::test]
-async fn the_commands_in_readme_work_as_they_stand_there() {
+async fn the_commands_in_the_readme_files_work_as_they_stand_there() {
     let mut env = TestEnv::new().await;
     let worker = env.worker().await;
     let folder = tempfile::tempdir().unwrap();
@@ -218,14 +296,12 @@ async fn the_commands_in_readme_work_as_they_stand_there() {
     );
     std::fs::write(folder.path().join("my.toml"), toml).unwrap();
     std::fs::write(folder.path().join("names.txt"), format!("{}\n", operation("cancels-r"))).unwrap();
-    let readme = include_str!("../../README.md");
     let mut others = Vec::new();
-    for line in readme.lines().filter_map(|line| line.strip_prefix("    ")) {
+    for line in README_FILES.into_iter().flat_map(command_lines) {
         let line = line.split("  #").next().unwrap().trim();
         let own = ["cancel-worker ", "target/release/cancel-worker "];
         let Some(arguments) = own.iter().find_map(|program| line.strip_prefix(program)) else {
-            let is_command = ["cargo ", "deploy/", "tests/"].iter().any(|start| line.starts_with(start));
-            others.extend(is_command.then_some(line));
+            others.push(line);
             continue;
         };
         let arguments = shlex::split(&arguments.replace("http://127.0.0.1:8086", url)).unwrap();
@@ -234,7 +310,7 @@ async fn the_commands_in_readme_work_as_they_stand_there() {
         command.current_dir(folder.path()).kill_on_drop(true);
         if arguments[0] == "run" {
             // Until a signal.
-            let mut running = crate::support::Process::spawn(command);
+            let mut running = Process::spawn(command);
             running.line_with("\"consuming\"", PATIENCE).await;
             running.signal("TERM");
             assert!(running.wait().await.success(), "{line}");

@@ -210,7 +210,10 @@ impl TestEnv {
     pub async fn end(self) {
         let channel = self.amqp.channel().await;
         let waits = WAIT_LEVELS.map(|level| format!("wait.{level}"));
-        for queue in ["requests", "followups", "results", "quarantine", "dead"].into_iter().chain(waits.iter().map(String::as_str)) {
+        for queue in ["requests", "followups", "results", "quarantine", "dead"]
+            .into_iter()
+            .chain(waits.iter().map(String::as_str))
+        {
             channel.queue_delete(self.queue(queue).into(), QueueDeleteOptions::default()).await.unwrap();
         }
     }

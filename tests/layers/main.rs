@@ -1,4 +1,4 @@
-//! Imports go downwards only, as the table in `src/lib.rs` says, and each outside library is used where it belongs.
+//! Imports go downwards only, as the table in `src/README.md` says, and each outside library is used where it belongs.
 //!
 //! The table is read from the documentation itself, so that the map cannot say one thing and the code another.
 //! Comments, strings and `#[cfg(test)]` items do not count.
@@ -35,7 +35,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 #[test]
 fn imports_go_downwards_and_libraries_stay_where_they_belong() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let layers = Layers::of(&fs::read_to_string(source.join("lib.rs")).unwrap());
+    let layers = Layers::of(&fs::read_to_string(source.join("README.md")).unwrap());
     let violations: Vec<String> = files_without_tests()
         .iter()
         .flat_map(|(path, text)| check(path, text, &layers))
@@ -58,18 +58,18 @@ fn files_without_tests() -> Vec<(String, String)> {
 struct Layers(BTreeMap<String, u32>);
 
 impl Layers {
-    /// Reads the table rows, ``//! | 4 | [`broker`], … | …``, of the crate's documentation.
-    fn of(lib_rs: &str) -> Self {
+    /// Reads the table's rows, ``| 4 | `broker`, … | …``, of the crate's documentation.
+    fn of(readme: &str) -> Self {
         let mut layers = BTreeMap::new();
-        for line in lib_rs.lines() {
-            let Some(row) = line.strip_prefix("//! | ") else { continue };
+        for line in readme.lines() {
+            let Some(row) = line.strip_prefix("| ") else { continue };
             let mut cells = row.split(" | ");
             let Some(Ok(layer)) = cells.next().map(str::parse) else { continue };
             for module in cells.next().unwrap_or_default().split('`').skip(1).step_by(2) {
                 layers.insert(module.to_owned(), layer);
             }
         }
-        assert!(!layers.is_empty(), "src/lib.rs: found no layer table in the documentation");
+        assert!(!layers.is_empty(), "src/README.md: found no table of layers");
         Self(layers)
     }
 }
@@ -104,7 +104,7 @@ fn top_module(path: &str) -> &str {
 fn imports_upwards(path: &str, tokens: &[Token], layers: &Layers) -> Vec<(usize, String)> {
     let from = top_module(path);
     let Some(&own_layer) = layers.0.get(from) else {
-        return vec![(1, format!("`{from}` is missing in the layer table of src/lib.rs"))];
+        return vec![(1, format!("`{from}` is missing in the layer table of src/README.md"))];
     };
     let mut found = Vec::new();
     for (line, to) in imports(path, tokens) {
@@ -224,13 +224,13 @@ fn one_tls_stack_and_one_crypto_provider_are_in_the_binary() {
 /// The rules broken by a made-up file, as "line: rule".
 fn broken(path: &str, text: &str) -> Vec<String> {
     let table = "\
-//! | layer | modules | what |
-//! |---|---|---|
-//! | 6 | `main`, [`cli`] | the commands |
-//! | 5 | [`worker`] | it |
-//! | 4 | [`operations_api`], [`broker`] | `reqwest` |
-//! | 2 | [`message`] | what is read |
-//! | 1 | [`cancellation`], [`pacing`] | decisions |
+| layer | modules | what |
+|---|---|---|
+| 6 | `main`, `cli` | the commands |
+| 5 | `worker` | it |
+| 4 | `operations_api`, `broker` | `reqwest` |
+| 2 | `message` | what is read |
+| 1 | `cancellation`, `pacing` | decisions |
 ";
     check(path, text, &Layers::of(table))
         .iter()
@@ -246,7 +246,7 @@ fn an_import_upwards_is_caught_with_its_line() {
         ["3: `broker` (layer 4) imports `worker` (layer 5): imports go downwards only"]
     );
     let message =
-        check("broker/session.rs", text, &Layers::of("//! | 4 | `broker` | |\n//! | 5 | `worker` | |"))[0].to_string();
+        check("broker/session.rs", text, &Layers::of("| 4 | `broker` | |\n| 5 | `worker` | |"))[0].to_string();
     assert!(message.starts_with("src/broker/session.rs:3: "), "{message}");
 }
 
@@ -285,7 +285,7 @@ fn super_is_followed_out_of_the_top_module() {
 fn the_crates_root_and_unknown_modules_are_no_way_around() {
     assert_eq!(broken("broker/mod.rs", "use crate::*;").len(), 1);
     assert_eq!(broken("broker/mod.rs", "use crate::Worker;").len(), 1);
-    assert_eq!(broken("helpers.rs", ""), ["1: `helpers` is missing in the layer table of src/lib.rs"]);
+    assert_eq!(broken("helpers.rs", ""), ["1: `helpers` is missing in the layer table of src/README.md"]);
 }
 
 #[test]

@@ -262,7 +262,8 @@ async fn supervise(
         let api = SimulatedApi { env: env.clone(), worker };
         let name = format!("worker-{worker}");
         let running =
-            AssertUnwindSafe(run_on(Arc::new(broker), settings, api, &name, stop.clone(), Arc::default(), clock)).catch_unwind();
+            AssertUnwindSafe(run_on(Arc::new(broker), settings, api, &name, stop.clone(), Arc::default(), clock))
+                .catch_unwind();
         // Now and then it is stopped in order, as by a rolling restart. Later not: a restart would mend what is stuck.
         let restart_at = Instant::now() + Duration::from_millis(jitter.u64(1000..120_000));
         let restarts = restart_at < env.state().faults_until;

@@ -212,7 +212,8 @@ impl TestEnv {
             self.state().end_late_sessions();
             let outage = {
                 let mut state = self.state();
-                let kinds = [("results unbound", Outage::Unbound), ("results full", Outage::Full), ("alarm", Outage::Alarm)];
+                let kinds =
+                    [("results unbound", Outage::Unbound), ("results full", Outage::Full), ("alarm", Outage::Alarm)];
                 let struck = kinds.into_iter().find(|(name, _)| state.strikes(name, 0.05));
                 struck.map(|(_, outage)| (outage, [5, 60, 900][state.jitter.usize(..3)]))
             };
@@ -319,7 +320,8 @@ impl State {
     pub fn delivered(&mut self, queue: Queue, message: &Message) {
         if queue == Queue::Quarantine && message.deliveries >= GIVEN_UP_REDELIVERIES {
             // A request's, or a follow-up's.
-            self.given_up.extend([Some(message.message_id.clone()), message.correlation_id.clone()].into_iter().flatten());
+            self.given_up
+                .extend([Some(message.message_id.clone()), message.correlation_id.clone()].into_iter().flatten());
         }
     }
 
@@ -347,8 +349,9 @@ impl State {
             return;
         }
         for session in self.sessions.values_mut() {
-            let (gone, kept) =
-                std::mem::take(&mut session.unacknowledged).into_iter().partition(|(_, delivery)| delivery.queue == queue);
+            let (gone, kept) = std::mem::take(&mut session.unacknowledged)
+                .into_iter()
+                .partition(|(_, delivery)| delivery.queue == queue);
             session.unacknowledged = kept;
             session.orphans.extend::<BTreeMap<_, _>>(gone);
             if session.prefetch.is_some() && session.kind == SessionKind::Work {
@@ -375,7 +378,9 @@ impl State {
 
     fn panics(&self, message: &Message) -> bool {
         let body = String::from_utf8_lossy(&message.body);
-        self.operations.iter().any(|(name, operation)| operation.script == Script::Panics && body.contains(name.as_str()))
+        self.operations
+            .iter()
+            .any(|(name, operation)| operation.script == Script::Panics && body.contains(name.as_str()))
     }
 
     /// The connection is gone: what was not acknowledged goes back to where it was. So does, for this simulation's sake, what

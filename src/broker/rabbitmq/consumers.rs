@@ -67,7 +67,8 @@ impl Consumers {
             let tag = tag(&self.worker, *queue, self.starts);
             let options = BasicConsumeOptions::default();
             let short = ShortString::try_new(name.as_str()).unwrap_or_default();
-            let consumer = self.channel.basic_consume(short, tag, options, FieldTable::default()).await.map_err(lost)?;
+            let consumer =
+                self.channel.basic_consume(short, tag, options, FieldTable::default()).await.map_err(lost)?;
             consumers.push(ActiveConsumer { consumer, queue: *queue, name: name.clone() });
         }
         self.consumers = consumers;

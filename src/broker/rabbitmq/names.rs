@@ -100,8 +100,7 @@ impl Names {
 
     /// Whether it is one of the exchanges that the worker declares and binds itself.
     pub(super) fn is_ours(&self, exchange: &str) -> bool {
-        let bindings =
-            [&self.requests, &self.followups, &self.quarantine, &self.dead]
+        let bindings = [&self.requests, &self.followups, &self.quarantine, &self.dead]
             .into_iter()
             .filter_map(|binding| binding.exchange.as_ref());
         bindings.chain([&self.wait_exchange, &self.events_exchange]).any(|name| !name.external && name.name == exchange)
