@@ -42,6 +42,12 @@ pub enum PublishError {
     /// Transient: a direct reply could not be sent. The session goes on, for replies are best effort, on a connection of their own.
     #[error("the reply was not sent: {0}")]
     ReplyLost(#[source] BrokerError),
+    /// Transient: so many direct replies are under way that this one is dropped.
+    #[error("{limit} direct replies are under way already, and this one was dropped")]
+    TooManyReplies {
+        /// At most so many.
+        limit: usize,
+    },
     /// Transient: the session ended first. Whether the message arrived is not known; the next session may publish it again.
     #[error("the session ended before the message was confirmed: {0}")]
     SessionOver(BrokerError),

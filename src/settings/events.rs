@@ -18,10 +18,14 @@ pub struct Events {
     pub mode: EventMode,
 }
 
+/// In bytes: an event's properties have to fit into one frame, whose smallest is 4 KiB, beside the names and traces of others.
+const LONGEST: usize = 200;
+
 impl Events {
     /// Refuses values that parse but make no sense.
     pub(super) fn check(&self) -> Result<(), SettingsError> {
-        require(!self.type_prefix.is_empty(), "events.type_prefix", "it must not be empty")?;
-        require(!self.source.is_empty(), "events.source", "it must not be empty")
+        let fits = |text: &str| (1..=LONGEST).contains(&text.len());
+        require(fits(&self.type_prefix), "events.type_prefix", "it must have from 1 to 200 bytes")?;
+        require(fits(&self.source), "events.source", "it must have from 1 to 200 bytes")
     }
 }

@@ -13,7 +13,7 @@ use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions}
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::Instant;
 
-use crate::broker_setup::{message, session, soon};
+use crate::broker_setup::{amqp, message, session, soon};
 use crate::support::{Amqp, Broker};
 
 /// A session whose events are routed for `cancelled` only, into the queue that comes with it.
@@ -178,5 +178,71 @@ async fn a_reply_to_a_made_up_address_harms_no_session() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(soon(publisher.publish(&Target::Dead, message("still here"))).await.unwrap());
     assert_eq!(session.over().cause(), None);
+    soon(session.close()).await;
+}
+
+/// RabbitMQ 3.10 refuses what is published on a channel from before the election of a queue's leader. A full queue looks the
+/// same from here.
+#[tokio::test]
+async fn a_channel_on_which_refusals_last_is_replaced_and_nothing_else_is() {
+    let node = Broker::observable();
+    let name = Broker::unique_prefix();
+    let settings = amqp(node.uri(), &name, &[("amqp.topology.results", "false")]);
+    let session = Session::open(&settings, &name).await.unwrap();
+    let queue = format!("{name}.full");
+    let plain = Amqp::connect(node.uri()).await;
+    let channel = plain.channel().await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    let (exchange, key) = (format!("{name}.events"), "operation.cancelled");
+    let options = QueueBindOptions::default();
+    channel
+        .queue_bind(queue.as_str().into(), exchange.as_str().into(), key.into(), options, FieldTable::default())
+        .await
+        .unwrap();
+    // The channel on the publishing connection.
+    let channels = || {
+        let connections = node.ctl(["--silent", "list_connections", "pid", "client_properties"]);
+        let ours = |line: &&str| line.contains(&format!("cancel-worker {name} publish"));
+        let connection = connections.lines().find(ours).unwrap().split('\t').next().unwrap().to_owned();
+        let channels = node.ctl(["--silent", "list_channels", "connection", "number"]);
+        let ours = channels.lines().filter_map(|line| line.split_once('\t')).filter(|(of, _)| *of == connection);
+        ours.map(|(_, number)| number.to_owned()).collect::<Vec<_>>()
+    };
+    let first = channels();
+    assert_eq!(first.len(), 1);
+
+    let publisher = session.publisher();
+    let (mut refused, began) = (0, Instant::now());
+    let refusals_until = |limit| {
+        let publisher = publisher.clone();
+        async move {
+            let mut refused = 0;
+            while began.elapsed() < limit {
+                match publisher.publish(&target(true), message("m")).await {
+                    Ok(_) => {}
+                    Err(PublishError::Refused { .. }) => refused += 1,
+                    Err(other) => panic!("{other}"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            refused
+        }
+    };
+    refused += refusals_until(Duration::from_secs(4)).await;
+    assert_eq!(channels(), first, "a moment's refusals are nothing");
+    refused += refusals_until(Duration::from_secs(8)).await;
+    assert!(refused > 20, "{refused}");
+    let second = channels();
+    assert!(second.len() == 1 && second != first, "{first:?}, and then {second:?}");
+    // What is not refused goes its way all the while.
+    let wait = cancel_worker::broker::WaitLevel::new(Duration::from_secs(1));
+    let _ = publisher.publish(&Target::Wait(wait), message("w")).await.unwrap();
+    assert!(session.over().cause().is_none());
+    plain.purge(&queue).await;
+    let _ = publisher.publish(&target(true), message("m")).await.unwrap();
     soon(session.close()).await;
 }

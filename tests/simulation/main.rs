@@ -2,8 +2,8 @@
 //!
 //! At every edge (each call, publish, confirm, ack, take, consume, open) the worker may crash or lose its session;
 //! confirms and acks get lost or come late, publishes are refused or returned, wait queues deliver twice, calls fail
-//! before or after their effect, workers are stopped and started, queues are deleted. Then the faults cease, and the checker wants: for every
-//! request an answer, all under one id, true of the simulated operation; nothing else published or dead-lettered;
+//! before or after their effect, workers are stopped and started, queues are deleted, alarms block publishing, nobody takes
+//! events, messages end sessions. Then the faults cease, and the checker wants: for every request an answer, all under one id, true of the simulated operation; nothing else published or dead-lettered;
 //! empty queues.
 //!
 //! ```text
@@ -11,7 +11,13 @@
 //! cargo test --test simulation -- --seeds 100000
 //! cargo test --test simulation -- --seed 4711        one seed, with its trace
 //! ```
-#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test program, which simulates bugs too"
+)]
 
 mod api;
 mod broker;

@@ -2,15 +2,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{mpsc, oneshot};
 
-use super::confirms::{Confirmed, Job, Ledger};
+use super::confirms::{Confirmed, Job, Ledger, LedgerContext};
 use super::connection::BrokerConnection;
 use super::delivery::Delivery;
 use super::names::{Names, reply_route};
 use super::outbound::Outbound;
-use super::refusal::connection_lost;
 use super::replies::Replies;
 use super::session_end::SessionEnd;
 use super::upkeep::Upkeep;
@@ -36,21 +34,23 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Opens the channel and starts the task that owns it.
+    /// Opens a channel and starts the task that owns it.
     pub(super) async fn open(
-        connection: &BrokerConnection,
+        connection: &Arc<BrokerConnection>,
         names: Arc<Names>,
         confirm_timeout: Duration,
         replies: Replies,
         over: SessionEnd,
         upkeep: Arc<Upkeep>,
     ) -> Result<Self, BrokerError> {
-        let channel = connection.channel().await?;
-        let options = ConfirmSelectOptions::default();
-        channel.confirm_select(options).await.map_err(|error| connection_lost(connection.role(), &error))?;
-        let repeated = Arc::new(AtomicU64::new(0));
-        let status = connection.lapin().status().clone();
-        let ledger = Ledger::new(channel, status, over.clone(), confirm_timeout, Arc::clone(&repeated));
+        let repeated = Arc::<AtomicU64>::default();
+        let context = LedgerContext {
+            connection: Arc::downgrade(connection),
+            over: over.clone(),
+            confirm_timeout,
+            repeated: Arc::clone(&repeated),
+        };
+        let ledger = Ledger::open(context).await?;
         let (jobs, queue) = mpsc::channel(MAX_QUEUED_JOBS);
         tokio::spawn(ledger.run(queue));
         Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: connection.frame_max(), over, upkeep, repeated })
@@ -113,6 +113,6 @@ impl port::Publisher for Publisher {
     async fn reply(&self, address: &str, message: Outgoing) -> Result<(), PublishError> {
         let route = reply_route(address).ok_or(PublishError::NoReplyAddress)?;
         let message = Outbound::new(route, message, self.frame_max)?;
-        self.replies.send(message).await.map_err(PublishError::ReplyLost)
+        self.replies.send(message).await
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::BasicPublishOptions;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::address::Address;
@@ -10,11 +10,15 @@ use super::connection::BrokerConnection;
 use super::outbound::Outbound;
 use super::refusal::connection_lost;
 use crate::broker::error::BrokerError;
+use crate::broker::publish_error::PublishError;
 use crate::broker::role::Role;
 use crate::settings::{self, UriSource};
 
 /// How long one reply may take, connecting included. A requester does not wait for ever either.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// So many replies may be under way at once; what comes beside them is dropped. A requester whose address is slow or gone
+/// must not hold up what others have in hand.
+const MAX_UNDER_WAY: usize = 64;
 /// The least time between two connections, in which replies are dropped.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
@@ -27,6 +31,7 @@ pub(super) struct Replies {
     uris: UriSource,
     worker: String,
     heartbeat: Duration,
+    under_way: Semaphore,
     connection: Mutex<ReplyConnection>,
 }
 
@@ -39,12 +44,22 @@ struct ReplyConnection {
 impl Replies {
     pub(super) fn new(address: Address, settings: &settings::Amqp, worker: &str) -> Self {
         let (uris, heartbeat) = (settings.uris.clone(), *settings.heartbeat);
-        Self { address, uris, worker: worker.to_owned(), heartbeat, connection: Mutex::default() }
+        Self {
+            address,
+            uris,
+            worker: worker.to_owned(),
+            heartbeat,
+            under_way: Semaphore::new(MAX_UNDER_WAY),
+            connection: Mutex::default(),
+        }
     }
 
     /// Sends one reply. Whether it is taken is not known: the broker returns mandatory replies that it delivered,
     /// and confirms replies that it did not.
-    pub(super) async fn send(&self, message: Outbound) -> Result<(), BrokerError> {
+    pub(super) async fn send(&self, message: Outbound) -> Result<(), PublishError> {
+        let Ok(_place) = self.under_way.try_acquire() else {
+            return Err(PublishError::TooManyReplies { limit: MAX_UNDER_WAY });
+        };
         let sending = async {
             let channel = self.channel().await?;
             let Outbound { exchange, routing_key, body, properties } = message;
@@ -56,7 +71,7 @@ impl Replies {
             let (address, stage) = (self.address.to_string(), "sending a reply");
             BrokerError::TimedOut { address, stage, limit: REPLY_TIMEOUT }
         };
-        timeout(REPLY_TIMEOUT, sending).await.unwrap_or_else(|_| Err(late()))
+        timeout(REPLY_TIMEOUT, sending).await.unwrap_or_else(|_| Err(late())).map_err(PublishError::ReplyLost)
     }
 
     /// The channel, opened with its connection where there is none.

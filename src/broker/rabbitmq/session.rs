@@ -34,7 +34,7 @@ pub struct Session {
     over: SessionEnd,
     names: Arc<Names>,
     consume: Arc<BrokerConnection>,
-    publish: BrokerConnection,
+    publish: Arc<BrokerConnection>,
     upkeep: Arc<Upkeep>,
     blocked: watch::Receiver<bool>,
     /// What was missing when the session was opened, and was made.
@@ -89,6 +89,7 @@ impl Session {
         let (consume, address) = BrokerConnection::open_any(addresses, Role::Consume, settings, worker, jitter).await?;
         let limit = *settings.connect_timeout;
         let publish = BrokerConnection::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
+        let publish = Arc::new(publish);
         let names = Arc::new(Names::new(&settings.topology));
         let made = match kind {
             SessionKind::Work => topology::apply(&consume, address, &names, &settings.topology).await?,
