@@ -1,8 +1,8 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::confirms::{Confirmed, Job, Ledger, LedgerContext};
 use super::connection::BrokerConnection;
@@ -25,6 +25,8 @@ const MAX_QUEUED_JOBS: usize = 64;
 #[derive(Clone)]
 pub struct Publisher {
     jobs: mpsc::Sender<Job>,
+    connection: Weak<BrokerConnection>,
+    blocked: watch::Receiver<bool>,
     names: Arc<Names>,
     replies: Arc<Replies>,
     frame_max: usize,
@@ -37,6 +39,7 @@ impl Publisher {
     /// Opens a channel and starts the task that owns it.
     pub(super) async fn open(
         connection: &Arc<BrokerConnection>,
+        blocked: watch::Receiver<bool>,
         names: Arc<Names>,
         confirm_timeout: Duration,
         replies: Replies,
@@ -53,7 +56,9 @@ impl Publisher {
         let ledger = Ledger::open(context).await?;
         let (jobs, queue) = mpsc::channel(MAX_QUEUED_JOBS);
         tokio::spawn(ledger.run(queue));
-        Ok(Self { jobs, names, replies: Arc::new(replies), frame_max: connection.frame_max(), over, upkeep, repeated })
+        let (connection, frame_max) = (Arc::downgrade(connection), connection.frame_max());
+        let replies = Arc::new(replies);
+        Ok(Self { jobs, connection, blocked, names, replies, frame_max, over, upkeep, repeated })
     }
 
     /// How many publishes were made again because their confirm came with another's return.
@@ -101,12 +106,21 @@ impl port::Publisher for Publisher {
         self.confirmed(Outbound::forward(route, target, delivery.content(), headers, self.frame_max)?).await
     }
 
+    /// The broker blocks a connection at its first publish in an alarm, says so, and still answers that publish: so the
+    /// answer alone tells nothing.
     async fn probe(&self) -> Result<(), PublishError> {
-        let probe = Outbound::probe(self.names.probe_route())?;
-        match self.settled(probe).await {
-            // Somebody has bound the key. It was taken, which is what was asked.
-            Ok(_) | Err(PublishError::Unroutable { .. }) => Ok(()),
-            Err(problem) => Err(problem),
+        loop {
+            match self.settled(Outbound::probe(self.names.probe_route())?).await {
+                // Somebody has bound the key. It was taken, which is what was asked.
+                Ok(_) | Err(PublishError::Unroutable { .. }) => {}
+                Err(problem) => return Err(problem),
+            }
+            if !self.connection.upgrade().is_some_and(|connection| connection.lapin().status().blocked()) {
+                return Ok(());
+            }
+            // What is known here may lag behind the connection; then the next publish waits in that.
+            let mut blocked = self.blocked.clone();
+            let _ = blocked.wait_for(|blocked| !blocked).await;
         }
     }
 

@@ -104,8 +104,16 @@ impl Session {
         let replies = Replies::new(address.clone(), settings, worker);
         let timeout = *settings.confirm_timeout;
         let upkeep = Arc::<Upkeep>::default();
-        let publisher =
-            Publisher::open(&publish, Arc::clone(&names), timeout, replies, over.clone(), Arc::clone(&upkeep)).await?;
+        let publisher = Publisher::open(
+            &publish,
+            blocked.clone(),
+            Arc::clone(&names),
+            timeout,
+            replies,
+            over.clone(),
+            Arc::clone(&upkeep),
+        )
+        .await?;
         let _end = EndOnDrop(over.clone());
         if kind == SessionKind::Work {
             let checker = TopologyChecker {
