@@ -24,13 +24,17 @@ pub async fn consumer_timeout(env: &mut TestEnv) -> Row {
     upstream.finish().await;
     let closed = worker.lines().iter().filter(|line| line.contains("the session is over")).count();
     let row = env.verdict(vec![worker], closed, recovery).await;
-    // RabbitMQ's own.
-    limit(env, 1_800_000, 60_000);
+    no_limit(env);
     row
 }
 
+/// RabbitMQ's own.
+pub fn no_limit(env: &TestEnv) {
+    limit(env, 1_800_000, 60_000);
+}
+
 /// In milliseconds: how long a delivery may be unacknowledged, and how often the broker looks. For channels from now on.
-fn limit(env: &TestEnv, timeout: u32, look: u32) {
+pub fn limit(env: &TestEnv, timeout: u32, look: u32) {
     let set = |name: &str, value: u32| format!("application:set_env(rabbit, {name}, {value})");
     let both = format!("{}, {}.", set("consumer_timeout", timeout), set("channel_tick_interval", look));
     block_in_place(|| env.broker.ctl(["--silent", "eval", &both]));

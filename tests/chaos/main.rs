@@ -42,6 +42,7 @@ mod held;
 mod network;
 mod outage;
 mod queues;
+mod unsettled;
 mod workers;
 
 use std::any::Any;
@@ -81,6 +82,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "results-recreated", fault: "broker: results deleted, made anew", run: |s| Box::pin(queues::results_recreated(s)) },
     Scenario { name: "results-full", fault: "broker: results full, refuses events", run: |s| Box::pin(queues::results_full(s)) },
     Scenario { name: "parts-deleted", fault: "broker: exchanges and queues deleted", run: |s| Box::pin(queues::parts_deleted(s)) },
+    Scenario { name: "long-unbound", fault: "broker: results unbound for long", run: |s| Box::pin(unsettled::unbound(s)) },
+    Scenario { name: "long-full", fault: "broker: results full for long", run: |s| Box::pin(unsettled::full(s)) },
+    Scenario { name: "long-alarm", fault: "broker: disk full for long", run: |s| Box::pin(unsettled::alarm(s)) },
     Scenario { name: "api-unavailable", fault: "API: one endpoint answers 503", run: |s| Box::pin(outage::unavailable(s)) },
     Scenario { name: "api-silent", fault: "API: one endpoint never answers", run: |s| Box::pin(outage::silent(s)) },
     Scenario { name: "api-refused", fault: "API: one endpoint refuses connections", run: |s| Box::pin(outage::refused(s)) },

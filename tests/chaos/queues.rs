@@ -24,7 +24,7 @@ pub async fn results_recreated(env: &mut TestEnv) -> Row {
 }
 
 /// A worker that does not mend the topology itself.
-async fn verifying_worker(env: &mut TestEnv) -> Process {
+pub async fn verifying_worker(env: &mut TestEnv) -> Process {
     let mut declaring = env.worker().await;
     declaring.signal("TERM");
     assert!(declaring.wait().await.success());

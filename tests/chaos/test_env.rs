@@ -123,7 +123,7 @@ impl TestEnv {
 
     /// All queues, without `results` and `dead` those that a request can be in.
     pub fn queues(&self) -> Vec<String> {
-        const QUEUES: [&str; 4] = ["requests", "followups", "results", "dead"];
+        const QUEUES: [&str; 5] = ["requests", "followups", "results", "quarantine", "dead"];
         const WAITS: [&str; 9] = ["1s", "2s", "5s", "10s", "20s", "30s", "1m", "2m", "5m"];
         let waits = WAITS.map(|level| self.name(&format!("wait.{level}")));
         QUEUES.map(|queue| self.name(queue)).into_iter().chain(waits).collect()

@@ -46,9 +46,13 @@ impl TestEnv {
         Amqp::connect(self.live_uri().await).await
     }
 
-    /// Until each request has an answer, or nothing has come for long.
     async fn all_answered(&self) {
-        let mut answered = vec![false; self.requests()];
+        self.answered(self.requests()).await;
+    }
+
+    /// Waits until each of so many first requests has an answer, or nothing has come for long.
+    pub async fn answered(&self, count: usize) {
+        let mut answered = vec![false; count];
         let mut seen = 0;
         while answered.contains(&false) {
             let more = self.collector().wait(SILENCE, |answers| answers.len() > seen).await;
