@@ -35,9 +35,9 @@ pub enum RunError {
     NoWaitLevels,
 }
 
-/// The attempt whose interval follows the loss of a session: from one to three seconds as the settings come. Not shorter, since where a
-/// cluster has lost a node, RabbitMQ 3.10 refuses whatever is published on a channel from before the election of new leaders
-/// for as long as that node is away. And so wide, since all workers of a broker lose it at the same moment.
+/// The attempt whose interval follows the loss of a session: from one to three seconds as the settings come. Not shorter, since a
+/// cluster that has lost a node elects new leaders then, and on a channel from before RabbitMQ 3.10 refuses all publishes, until
+/// the channel is replaced. And so wide, since all workers of a broker lose it at the same moment.
 const ATTEMPT_AFTER_LOSS: u32 = 3;
 
 /// From one line to the next that say the same failure.

@@ -13,8 +13,8 @@ use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions}
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::Instant;
 
-use crate::broker_setup::{amqp, message, session, soon};
-use crate::support::{Amqp, Broker};
+use crate::broker_setup::{WORKER, amqp, message, session, soon};
+use crate::support::{Amqp, AmqpProxy, Broker};
 
 /// A session whose events are routed for `cancelled` only, into the queue that comes with it.
 async fn half_routed() -> (Session, String) {
@@ -178,6 +178,35 @@ async fn a_reply_to_a_made_up_address_harms_no_session() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(soon(publisher.publish(&Target::Dead, message("still here"))).await.unwrap());
     assert_eq!(session.over().cause(), None);
+    soon(session.close()).await;
+}
+
+/// Requesters' addresses lead nowhere, or the broker is slow with them.
+#[tokio::test]
+async fn no_more_than_64_replies_are_under_way_and_the_rest_is_dropped_at_once() {
+    let proxy = AmqpProxy::start(Broker::shared().uri()).await;
+    let prefix = Broker::unique_prefix();
+    let session = Session::open(&amqp(&proxy.uri(), &prefix, &[]), WORKER).await.unwrap();
+    // The connection for replies is not open yet, and will not be.
+    proxy.silence().await;
+    let publisher = session.publisher();
+    let began = Instant::now();
+    let replies = (0..200).map(|number| {
+        let publisher = publisher.clone();
+        async move {
+            let sent = publisher.reply("amq.rabbitmq.reply-to.g1h2.x", message(&format!("m-{number}"))).await;
+            (sent.unwrap_err(), began.elapsed())
+        }
+    });
+    let replies = futures_util::future::join_all(replies).await;
+    proxy.resume();
+    let (dropped, late): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|(error, _)| matches!(error, PublishError::TooManyReplies { limit: 64 }));
+    assert_eq!((dropped.len(), late.len()), (136, 64));
+    assert!(dropped.iter().all(|(_, took)| *took < Duration::from_secs(1)), "at once");
+    assert!(late.iter().all(|(error, _)| matches!(error, PublishError::ReplyLost(_))), "{late:?}");
+    assert!(late.iter().all(|(_, took)| *took < Duration::from_secs(4)), "{late:?}");
+    drop(soon(publisher.publish(&Target::Dead, message("still here"))).await.unwrap());
     soon(session.close()).await;
 }
 
