@@ -1,8 +1,9 @@
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -97,16 +98,18 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
     quarantined.had_one = true;
     let (after, stopped) = (Arc::clone(&first_session), stop.clone());
     quarantine_ended.spawn(async move {
+        // A bug that ends this ends the process: nobody would look after the quarantine any more.
+        let _stops_all = stopped.clone().drop_guard();
         // Its queue is made with the first session that works.
         if stopped.run_until_cancelled(after.notified()).await.is_some() {
             let _ = quarantine.run(quarantined, &Notify::new()).await;
         }
     });
-    let worked = lane(SessionKind::Work, Some(readiness)).run(Sessions::new(reconnect), &first_session).await;
-    if worked.is_ok() {
-        quarantine_ended.join_next().await;
+    lane(SessionKind::Work, Some(readiness)).run(Sessions::new(reconnect), &first_session).await?;
+    match quarantine_ended.join_next().await.map(|ended| ended.map_err(JoinError::try_into_panic)) {
+        Some(Err(Ok(panic))) => resume_unwind(panic),
+        _ => Ok(()),
     }
-    worked
 }
 
 /// The sessions of one kind, one after the other.
