@@ -246,27 +246,22 @@ async fn a_channel_on_which_refusals_last_is_replaced_and_nothing_else_is() {
 
     let publisher = session.publisher();
     let (mut refused, began) = (0, Instant::now());
-    let refusals_until = |limit| {
-        let publisher = publisher.clone();
-        async move {
-            let mut refused = 0;
-            while began.elapsed() < limit {
-                match publisher.publish(&target(true), message("m")).await {
-                    Ok(_) => {}
-                    Err(PublishError::Refused { .. }) => refused += 1,
-                    Err(other) => panic!("{other}"),
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+    let replaced = loop {
+        for _ in 0..10 {
+            match publisher.publish(&target(true), message("m")).await {
+                Ok(_) => {}
+                Err(PublishError::Refused { .. }) => refused += 1,
+                Err(other) => panic!("{other}"),
             }
-            refused
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        let now = channels();
+        if now.len() == 1 && now != first {
+            break now;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{first:?}, and after {refused} refusals {now:?}");
     };
-    refused += refusals_until(Duration::from_secs(4)).await;
-    assert_eq!(channels(), first, "a moment's refusals are nothing");
-    refused += refusals_until(Duration::from_secs(8)).await;
-    assert!(refused > 20, "{refused}");
-    let second = channels();
-    assert!(second.len() == 1 && second != first, "{first:?}, and then {second:?}");
+    assert!(refused > 10 && began.elapsed() >= Duration::from_secs(5), "{refused} refusals, and then {replaced:?}");
     // What is not refused goes its way all the while.
     let wait = cancel_worker::broker::WaitLevel::new(Duration::from_secs(1));
     let _ = publisher.publish(&Target::Wait(wait), message("w")).await.unwrap();
