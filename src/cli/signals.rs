@@ -1,11 +1,17 @@
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::telemetry;
 
-/// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at the second. What is in hand then is the matter of
-/// `worker::dispatcher` (`stop`), which has `worker.shutdown_grace` for it.
+/// A supervisor that signals the process and its group sends the same wish twice: within this it is one.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at one that comes more than [`SAME_WISH`] later. What is
+/// in hand then is the matter of `worker::dispatcher` (`stop`), which has `worker.shutdown_grace` for it.
 ///
 /// # Errors
 /// The system does not let signals be handled.
@@ -21,7 +27,13 @@ pub(super) fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
         };
         next().await;
         stop.cancel();
-        let code = next().await;
+        let first = Instant::now();
+        let code = loop {
+            let code = next().await;
+            if first.elapsed() > SAME_WISH {
+                break code;
+            }
+        };
         warn!("a second signal: ending at once; what is in flight will be delivered again");
         telemetry::flush();
         std::process::exit(code);

@@ -88,8 +88,12 @@ async fn a_second_signal_ends_the_worker_at_once_and_the_request_is_still_there(
     while env.api.calls("hangs-a").await["cancel_calls"] != 1 {
         sleep(Duration::from_millis(20)).await;
     }
+    // What signals a process and its group sends both at once, and means one stop.
+    worker.signal("TERM");
     worker.signal("TERM");
     worker.line_with("stopping", PATIENCE).await;
+    sleep(Duration::from_millis(1200)).await;
+    assert!(!worker.lines().iter().any(|line| line.contains("a second signal")));
 
     let asked = Instant::now();
     worker.signal("TERM");
