@@ -95,7 +95,7 @@ pub(super) struct Request {
     /// Who; handed on to the result event
     #[arg(long)]
     pub(super) requested_by: Option<String>,
-    /// A JSON object, handed back untouched in the result event
+    /// A JSON object, or @FILE that holds one; handed back untouched in the result event
     #[arg(long, value_name = "JSON")]
     pub(super) context: Option<String>,
     /// Wait for the result events and print them, one JSON line each

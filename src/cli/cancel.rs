@@ -13,6 +13,7 @@ use crate::cancellation::{Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
 use crate::settings::Loaded;
+use crate::telemetry;
 use crate::worker::{CallPermits, Clock, Unlimited, drive, now, policy};
 
 /// `cancel`: the worker's own pursuit, without a broker.
@@ -44,7 +45,8 @@ struct Job {
     timeout: Duration,
 }
 
-/// Pursues all, prints each as it finishes, and answers with the worst outcome.
+/// Pursues all, prints each as it finishes, and answers with the worst outcome. Where standard output takes no more, such as a
+/// pipe to `head`, the rest goes to standard error: an operation whose cancel was asked for is cancelled all the same.
 async fn cancel_all(job: Arc<Job>, names: Vec<OperationName>, concurrency: usize) -> anyhow::Result<Exit> {
     let bar = progress_bar(names.len());
     let mut finished = futures_util::stream::iter(names)
@@ -53,15 +55,25 @@ async fn cancel_all(job: Arc<Job>, names: Vec<OperationName>, concurrency: usize
             async move { cancel_one(&job, &name).await }
         })
         .buffer_unordered(concurrency);
-    let mut worst = Exit::Success;
+    let (mut worst, mut printing) = (Exit::Success, true);
     while let Some((exit, mut line)) = finished.next().await {
         line.push(b'\n');
-        bar.suspend(|| std::io::stdout().write_all(&line)).context("failed to print an outcome")?;
+        bar.suspend(|| {
+            if printing && let Err(error) = std::io::stdout().write_all(&line) {
+                printing = false;
+                telemetry::print_line(&format!(
+                    "cancel-worker: failed to print on standard output ({error}); the other outcomes follow here"
+                ));
+            }
+            if !printing {
+                telemetry::print_line(String::from_utf8_lossy(&line).trim_end());
+            }
+        });
         bar.inc(1);
         worst = worst.max(exit);
     }
     bar.finish_and_clear();
-    Ok(worst)
+    Ok(if printing { worst } else { worst.max(Exit::Failure) })
 }
 
 async fn cancel_one(job: &Job, name: &OperationName) -> (Exit, Vec<u8>) {

@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::startup::{runtime, start_logging};
 use crate::broker::rabbitmq::{EventSubscription, Publisher, Session};
 use crate::broker::{Publisher as _, Session as _, Target};
-use crate::message::{CancelRequest, NamePatterns, ReceivedEvent};
+use crate::message::{CancelRequest, Envelope, ReceivedEvent};
 use crate::settings::{Loaded, Settings};
 use crate::worker::now;
 
@@ -23,19 +23,19 @@ const UNCONFIRMED: usize = 256;
 pub(super) fn run(command: Request) -> anyhow::Result<Exit> {
     let Loaded { settings, warnings, .. } = command.settings.load(&[]).context("failed to start")?;
     start_logging(&settings.log, &warnings);
-    let requests = requests(&command, &settings.api.names)?;
+    let requests = requests(&command, &settings)?;
     let wait_for = command.wait.then_some(command.wait_for);
     runtime(1).context("failed to start the runtime")?.block_on(publish_all(&settings, &requests, wait_for))
 }
 
-fn requests(command: &Request, patterns: &NamePatterns) -> anyhow::Result<Vec<CancelRequest>> {
-    let names = command.names.read(patterns)?;
+fn requests(command: &Request, settings: &Settings) -> anyhow::Result<Vec<CancelRequest>> {
+    let names = command.names.read(&settings.api.names)?;
     anyhow::ensure!(
         command.request_id.is_none() || names.len() == 1,
         "--request-id is the identity of one request, and there are {} operations",
         names.len()
     );
-    let context = command.context.as_deref().map(json_object).transpose().context("failed to use --context")?;
+    let context = command.context.as_deref().map(context).transpose().context("failed to use --context")?;
     let with_the_rest = |name| {
         let mut request = CancelRequest::new(name, command.request_id.clone());
         request.timeout = command.timeout;
@@ -44,7 +44,34 @@ fn requests(command: &Request, patterns: &NamePatterns) -> anyhow::Result<Vec<Ca
         request.details.context.clone_from(&context);
         request
     };
-    Ok(names.into_iter().map(with_the_rest).collect())
+    let requests: Vec<CancelRequest> = names.into_iter().map(with_the_rest).collect();
+    requests.iter().try_for_each(|request| usable(request, settings))?;
+    Ok(requests)
+}
+
+/// Refuses what the worker would refuse, in its words.
+fn usable(request: &CancelRequest, settings: &Settings) -> anyhow::Result<()> {
+    let message = request.to_message(now());
+    let envelope = Envelope {
+        body: &message.body,
+        content_type: Some(message.content_type),
+        message_id: Some(&message.message_id),
+        ..Envelope::default()
+    };
+    match CancelRequest::read(&envelope, settings.worker.request_limit(), &settings.api.names) {
+        Ok(_) => Ok(()),
+        Err(unusable) => {
+            anyhow::bail!("the worker could not use the request for {}: {}", request.name, unusable.problem)
+        }
+    }
+}
+
+/// A JSON object, or `@` and the name of a file that holds one.
+fn context(argument: &str) -> anyhow::Result<Arc<RawValue>> {
+    match argument.strip_prefix('@') {
+        Some(file) => json_object(&std::fs::read_to_string(file).with_context(|| format!("file {file:?}"))?),
+        None => json_object(argument),
+    }
 }
 
 fn json_object(text: &str) -> anyhow::Result<Arc<RawValue>> {

@@ -40,4 +40,10 @@ impl Worker {
         // RabbitMQ takes no larger message, whatever its settings.
         within("worker.request_limit", self.request_limit, ByteSize::kib(1)..=ByteSize::mib(512))
     }
+
+    /// Longest request body, in bytes.
+    #[must_use]
+    pub fn request_limit(&self) -> usize {
+        usize::try_from(self.request_limit.as_u64()).unwrap_or(usize::MAX)
+    }
 }

@@ -237,7 +237,7 @@ fn handler<O>(
             mode: settings.events.mode,
         },
         default_timeout: *settings.worker.default_timeout,
-        request_limit: usize::try_from(settings.worker.request_limit.as_u64()).unwrap_or(usize::MAX),
+        request_limit: settings.worker.request_limit(),
         names: settings.api.names.clone(),
         keep_failed: settings.worker.keep_failed,
         inline_wait: *settings.worker.inline_wait,

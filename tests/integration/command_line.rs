@@ -1,13 +1,15 @@
 //! The commands beside `run`.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::FieldTable;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::support::SimulatedApi;
+use crate::support::{SimulatedApi, worker_command};
 use crate::test_env::{PATIENCE, TestEnv, event_id, operation, run_command};
 
 fn json_lines(text: &str) -> Vec<Value> {
@@ -55,6 +57,57 @@ async fn cancel_says_why_it_failed_and_follows_no_longer_than_asked() {
     let line = &json_lines(&ended.stdout)[0];
     assert_eq!(line["error"]["reason"], "deadline_exceeded", "{line}");
     assert_eq!(line["attempts"]["cancel"], 1);
+}
+
+/// As `cancel --from-file names.txt | head -n 1`.
+#[tokio::test]
+async fn cancel_goes_on_when_nobody_reads_what_it_prints_and_says_the_rest_elsewhere() {
+    let api = SimulatedApi::start().await;
+    let names: Vec<String> = (0..40).map(|number| operation(&format!("cancels-{}ms-a", 10 * number))).collect();
+    let mut arguments = vec!["cancel", "--endpoint", api.url(), "--concurrency", "4"];
+    arguments.extend(names.iter().map(String::as_str));
+    let mut command = worker_command(&arguments, &[]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let (told, outcomes): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with("cancel-worker: "));
+    assert_eq!(told.len(), 1, "{said}");
+    assert!(told[0].contains("the other outcomes follow here"), "{said}");
+    // What was in the pipe when it was closed is nowhere.
+    assert!(outcomes.len() > 20 && outcomes.iter().all(|line| line.contains(r#""outcome":"cancelled""#)), "{said}");
+    assert_eq!(api.stats().await["cancel_calls"], 40);
+}
+
+#[tokio::test]
+async fn request_refuses_what_the_worker_would_refuse_before_it_publishes_any() {
+    let env = TestEnv::new().await;
+    let name = operation("cancels-a");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("context.json");
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(9000));
+    std::fs::write(&file, &long).unwrap();
+    let context = format!("@{}", file.display());
+    let mut environment = env.environment();
+    environment.push(("CANCEL_WORKER__WORKER__REQUEST_LIMIT", "8KiB"));
+    for (arguments, words) in [
+        (["--context", context.as_str()], "the body has 9"),
+        (["--reason", &"x".repeat(5000)], "`reason`"),
+        (["--request-id", ""], "`request_id`"),
+        (["--context", "@/nowhere"], "failed to use --context: file \"/nowhere\""),
+    ] {
+        let refused = run_command(&["request", &name, arguments[0], arguments[1]], &environment, "").await;
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains(words) && refused.stderr.lines().count() == 1, "{}", refused.stderr);
+    }
+    // There are no queues yet: it did not get so far. With room enough the file is taken.
+    let (context, environment) = (context.as_str(), env.environment());
+    let taken = run_command(&["request", &name, "--context", context], &environment, "").await;
+    assert_eq!(taken.code, 0, "{taken:?}");
+    env.depth_becomes("requests", 1).await;
+    env.end().await;
 }
 
 #[tokio::test]
