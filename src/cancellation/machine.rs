@@ -186,6 +186,7 @@ impl Transition<'_> {
         if kind != FailureKind::Unauthenticated {
             self.progress.renewed = false;
         }
+        self.progress.undecodable = 0;
         if kind != FailureKind::NotFound {
             self.progress.not_found = 0;
         }
@@ -246,6 +247,7 @@ impl Transition<'_> {
     fn undecodable(&mut self, detail: &str) -> Step {
         let rechecks = self.progress.undecodable;
         self.progress.undecodable = rechecks.saturating_add(1);
+        self.progress.not_found = 0;
         let error = ErrorDetail {
             message: format!("the API's answer is not an operation: {detail}"),
             ..ErrorDetail::default()

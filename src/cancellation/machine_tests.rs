@@ -395,6 +395,13 @@ mod get {
         let doubtful = || TestEnv::accepted().times(3, &Step::Get, garbage).waits(5.0);
         doubtful().answered(Step::Get, garbage()).fails(Reason::ProtocolError);
         doubtful().answered(Step::Get, operation(true, None)).ends(Outcome::Completed);
+        // In a row: any other answer begins the count anew.
+        for other in [FailureKind::Unavailable, FailureKind::NotFound, FailureKind::Unauthenticated] {
+            doubtful().answered(Step::Get, failure(other)).times(3, &Step::Get, garbage).waits(5.0);
+        }
+        let missing = || failure(FailureKind::NotFound);
+        let doubtful = || TestEnv::accepted().times(3, &Step::Get, missing);
+        doubtful().answered(Step::Get, garbage()).times(3, &Step::Get, missing).waits(5.0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use time::OffsetDateTime;
 use url::Url;
 
-use super::error_envelope::ErrorEnvelope;
+use super::error_envelope::{ErrorBody, ErrorEnvelope};
 use super::operation_json;
 use super::retry_delay;
 use super::text::{MAX_MESSAGE_BYTES, printable};
@@ -49,12 +49,16 @@ pub fn reply(call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8], n
 }
 
 fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDateTime) -> Failure {
-    let envelope = ErrorEnvelope::decode(body);
+    let (envelope, unreadable) = match ErrorBody::decode(body) {
+        ErrorBody::Envelope(envelope) => (Some(envelope), None),
+        ErrorBody::Unreadable(problem) => (None, Some(problem)),
+        ErrorBody::Other => (None, None),
+    };
     let named = envelope.as_ref().and_then(|envelope| Code::from_name(envelope.status.as_deref()?));
     // 400, 409 and 500 each stand for several codes: the envelope's word goes first.
     let (code, kind) = match named {
         Some(code) => (Some(code), kind(code)),
-        None => by_status(status, envelope.is_some()),
+        None => by_status(status, envelope.is_some() || unreadable.is_some()),
     };
     let rate_limited = envelope.as_ref().is_some_and(|envelope| envelope.rate_limited);
     let kind = if kind == FailureKind::PermissionDenied && rate_limited { FailureKind::RateLimited } else { kind };
@@ -65,7 +69,12 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDate
             format!("{WRONG_LOCATION}: {}", enveloped_message(status, envelope))
         }
         Some(envelope) => enveloped_message(status, envelope),
-        None => bare_message(status, kind, headers, body),
+        None => match unreadable {
+            Some(problem) => {
+                format!("the API answered {} with an error envelope that cannot be read: {problem}", status.as_u16())
+            }
+            None => bare_message(status, kind, headers, body),
+        },
     };
     Failure {
         kind,

@@ -22,8 +22,8 @@ use crate::message::OperationName;
 use crate::pacing::Key;
 use crate::settings::{self, CancelBody, ENDPOINT_FORM};
 
-/// Of an error answer no more is read, in bytes; the rest is cut off.
-const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// Of an error answer as much is read as of any other, and this at least, in bytes; the rest is cut off.
+const MIN_ERROR_BYTES: usize = 64 * 1024;
 
 /// The rest of an accepted cancel's answer is read so that the connection can serve the next call. A new connection is
 /// cheaper than a longer wait.
@@ -220,7 +220,7 @@ impl Client {
                 timeout_at(deadline.min(Instant::now() + DRAIN_TIMEOUT), drain(response, self.response_limit)).await;
             return Ok(Reply::Accepted);
         }
-        let limit = if status.is_success() { self.response_limit } else { MAX_ERROR_BYTES };
+        let limit = if status.is_success() { self.response_limit } else { self.response_limit.max(MIN_ERROR_BYTES) };
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
         if status.is_success() && announced.is_some_and(|length| length > limit) {
             return Ok(self.too_large());

@@ -2,7 +2,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::text::{MAX_MESSAGE_BYTES, printable};
+use super::text::{MAX_MESSAGE_BYTES, printable, without_bom};
 use crate::cancellation::{Operation, OperationStatus};
 use crate::message::{MAX_JSON_DEPTH, json_depth};
 
@@ -31,15 +31,27 @@ struct WireOperation<'a> {
 
 /// `google.rpc.Status`; proto3 JSON leaves out what has its default value.
 #[derive(Deserialize)]
-struct WireStatus {
-    #[serde(default)]
-    code: Option<i32>,
+struct WireStatus<'a> {
+    #[serde(default, borrow)]
+    code: Option<&'a RawValue>,
     #[serde(default)]
     message: Option<String>,
 }
 
+/// An int32 in any spelling that proto3 JSON admits: `1`, `"1"`, `1.0`, `1e0`; `None` for anything else.
+fn int32(json: &str) -> Option<i32> {
+    let number = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json);
+    if let Ok(whole) = number.parse() {
+        return Some(whole);
+    }
+    let number: f64 = serde_json::from_str(number).ok()?;
+    let whole = number as i32;
+    (f64::from(whole) == number).then_some(whole)
+}
+
 /// Reads the body of a get.
 pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
+    let body = without_bom(body);
     let other = |error: serde_json::Error| NotAnOperation::OtherJson(printable(&error.to_string(), 200));
     if json_depth(body) > MAX_JSON_DEPTH {
         return Err(NotAnOperation::TooDeep);
@@ -50,15 +62,17 @@ pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
         return Err(NotAnOperation::HalfCharacter);
     }
     let wire: WireOperation<'_> = object(resource.get()).map_err(other)?;
-    let error = wire.error.map(|error| object::<WireStatus>(error.get())).transpose().map_err(other)?;
-    Ok(Operation {
-        done: wire.done.unwrap_or(false),
-        error: error.map(|status| OperationStatus {
-            code: status.code.unwrap_or(0),
-            message: printable(&status.message.unwrap_or_default(), MAX_MESSAGE_BYTES),
-        }),
-        resource: resource.into(),
-    })
+    let error = wire.error.map(|error| status(error.get())).transpose().map_err(other)?;
+    Ok(Operation { done: wire.done.unwrap_or(false), error, resource: resource.into() })
+}
+
+fn status(json: &str) -> Result<OperationStatus, serde_json::Error> {
+    let WireStatus { code, message } = object(json)?;
+    let code = match code {
+        Some(code) => int32(code.get()).ok_or_else(|| serde::de::Error::custom("`error.code` is no int32"))?,
+        None => 0,
+    };
+    Ok(OperationStatus { code, message: printable(&message.unwrap_or_default(), MAX_MESSAGE_BYTES) })
 }
 
 /// A JSON object; serde's structs would take an array, field by field, too.
@@ -98,6 +112,14 @@ mod tests {
             r#"{"done":true,"metadata":{"@type":"t"},"error":{"code":1,"message":"a\nb \u00fc","details":[]}}"#;
         assert_eq!(decoded(cancelled), (true, Some((1, "a b ü".to_owned()))));
         assert_eq!(decoded(r#"{"done":true,"error":{"message":null,"code":null}}"#), (true, Some((0, String::new()))));
+        for code in ["1", "\"1\"", "1.0", "1e0", "10e-1"] {
+            assert_eq!(
+                decoded(&format!(r#"{{"done":true,"error":{{"code":{code}}}}}"#)),
+                (true, Some((1, String::new())))
+            );
+        }
+        let marked = operation("\u{feff}{\"done\":true}".as_bytes()).expect("an operation");
+        assert!(marked.done && marked.resource.get() == "{\"done\":true}");
     }
 
     #[test]
@@ -118,6 +140,8 @@ mod tests {
             (r#"{"done":true,"error":"cancelled"}"#, "an object is needed"),
             (r#"{"done":true,"error":{"code":"CANCELLED"}}"#, "not an operation"),
             (r#"{"done":true,"error":{"code":4294967297}}"#, "not an operation"),
+            (r#"{"done":true,"error":{"code":1.5}}"#, "not an operation"),
+            (r#"{"done":true,"error":{"code":[1]}}"#, "not an operation"),
         ] {
             let error = operation(body.as_bytes()).expect_err(body).to_string();
             assert!(error.contains(words), "{body}: {error}");

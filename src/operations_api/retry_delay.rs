@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-use time::format_description::StaticFormatDescription;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of dates that HTTP still writes.
-const IMF_FIXDATE: StaticFormatDescription =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+use time::OffsetDateTime;
 
 /// A `google.protobuf.Duration` in JSON, `"1.5s"`; `None` for what is negative or none.
 pub(super) fn proto_duration(text: &str) -> Option<Duration> {
@@ -21,13 +15,14 @@ pub(super) fn proto_duration(text: &str) -> Option<Duration> {
     Some(Duration::new(whole(seconds)?, nanos))
 }
 
-/// A `Retry-After` header: seconds, or a date; `None` for a date that has passed and for nonsense.
+/// A `Retry-After` header: seconds, or a date in any of HTTP's three forms; `None` for a date that has passed and for
+/// nonsense.
 pub(super) fn retry_after(text: &str, now: OffsetDateTime) -> Option<Duration> {
     let text = text.trim();
     if let Some(seconds) = whole(text) {
         return Some(Duration::from_secs(seconds));
     }
-    let date = PrimitiveDateTime::parse(text, IMF_FIXDATE).ok()?.assume_utc();
+    let date = OffsetDateTime::from(httpdate::parse_http_date(text).ok()?);
     (date - now).try_into().ok()
 }
 
@@ -62,7 +57,9 @@ mod tests {
         let after = |text: &str| retry_after(text, now).map(|delay| delay.as_secs());
         assert_eq!(after("120"), Some(120));
         assert_eq!(after(" 0 "), Some(0));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(30));
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(after(date), Some(30), "{date}");
+        }
         for text in [
             "Sun, 06 Nov 1994 08:49:06 GMT",
             "-1",
@@ -71,7 +68,6 @@ mod tests {
             "soon",
             "",
             "Sun, 06 Nov 1994 08:49:37",
-            "Sun Nov  6 08:49:37 1994",
             "Sun, 36 Nov 1994 08:49:37 GMT",
         ] {
             assert_eq!(after(text), None, "{text}");

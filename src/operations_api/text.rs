@@ -9,3 +9,8 @@ pub(super) fn printable(text: &str, limit: usize) -> String {
     let text = text.get(..text.floor_char_boundary(limit)).unwrap_or_default();
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
+
+/// A body without the byte order mark that some put before their JSON.
+pub(super) fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
+}

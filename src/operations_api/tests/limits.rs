@@ -108,3 +108,25 @@ async fn of_an_error_answer_the_beginning_is_enough() {
     assert_eq!(failure(client.cancel(&name()).await).kind, FailureKind::BadEndpoint);
     assert!(began.elapsed() < LONG);
 }
+
+#[tokio::test]
+async fn an_envelope_is_read_as_far_as_any_answer_and_one_that_is_cut_off_is_still_the_services() {
+    let envelope = format!(
+        r#"{{"error":{{"code":404,"message":"gone","status":"NOT_FOUND","details":["{}"]}}}}"#,
+        "x".repeat(200_000)
+    );
+    let server = Server::start(move |_| answer("404 Not Found", "", &envelope)).await;
+    let mut settings = settings(&server);
+    settings.response_limit = ByteSize::mib(1);
+    let whole = failure(Client::new(&settings).expect("a client").get(&name()).await);
+    assert_eq!(
+        (whole.kind, whole.error.message.as_str()),
+        (FailureKind::NotFound, "the API answered 404 NOT_FOUND: gone")
+    );
+    let cut = failure(client(&server).get(&name()).await);
+    assert_eq!(cut.kind, FailureKind::NotFound);
+    assert!(
+        cut.error.message.starts_with("the API answered 404 with an error envelope that cannot be read: "),
+        "{cut:?}"
+    );
+}
