@@ -94,6 +94,7 @@ struct Given {
 #[serde(deny_unknown_fields)]
 struct Properties {
     content_type: Option<String>,
+    content_encoding: Option<String>,
     message_id: Option<String>,
     correlation_id: Option<String>,
     reply_to: Option<String>,
@@ -110,6 +111,7 @@ impl Given {
         let envelope = Envelope {
             body: &body,
             content_type: properties.content_type.as_deref(),
+            content_encoding: properties.content_encoding.as_deref(),
             message_id: properties.message_id.as_deref(),
             correlation_id: properties.correlation_id.as_deref(),
             reply_to: properties.reply_to.as_deref(),

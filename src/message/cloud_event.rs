@@ -1,5 +1,5 @@
 //! How CloudEvents 1.0 come in AMQP: the structured mode (`application/cloudevents+json`) and the binary mode (attributes
-//! in headers `cloudEvents:*` or `cloudEvents_*`).
+//! in headers `cloudEvents:*` or `cloudEvents_*`, or as other bindings have them, `ce-*` or `ce_*`).
 
 /// What every content type of CloudEvents begins with.
 const FAMILY: &str = "application/cloudevents";
@@ -20,7 +20,16 @@ pub(super) fn is_structured(media_type: &str) -> bool {
     media_type.get(..FAMILY.len()).is_some_and(|family| family.eq_ignore_ascii_case(FAMILY))
 }
 
+/// What the headers of the binary mode begin with. The last two are not AMQP's, and are sent all the same.
+const PREFIXES: [&str; 4] = ["cloudEvents:", "cloudEvents_", "ce-", "ce_"];
+
 /// The attribute that a header holds.
 pub(super) fn attribute_name(header: &str) -> Option<&str> {
-    header.strip_prefix("cloudEvents:").or_else(|| header.strip_prefix("cloudEvents_"))
+    PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix))
+}
+
+/// Whether a header is one that formats read.
+#[must_use]
+pub fn is_read(header: &str) -> bool {
+    attribute_name(header).is_some() || header == "traceparent" || header == "tracestate"
 }

@@ -7,6 +7,8 @@ pub struct Envelope<'a> {
     pub body: &'a [u8],
     /// AMQP `content_type`.
     pub content_type: Option<&'a str>,
+    /// AMQP `content_encoding`.
+    pub content_encoding: Option<&'a str>,
     /// AMQP `message_id`.
     pub message_id: Option<&'a str>,
     /// AMQP `correlation_id`.
@@ -15,7 +17,7 @@ pub struct Envelope<'a> {
     pub reply_to: Option<&'a str>,
     /// AMQP `timestamp` (seconds).
     pub timestamp: Option<OffsetDateTime>,
-    /// The headers that formats read (`cloudEvents:*`, `cloudEvents_*`, `traceparent`, `tracestate`), where they are UTF-8 strings.
+    /// The headers that formats read (`cloudEvents:*`, `cloudEvents_*`, `ce-*`, `ce_*`, `traceparent`, `tracestate`), where they are UTF-8 strings.
     pub headers: Vec<(&'a str, &'a str)>,
 }
 

@@ -45,12 +45,13 @@ mod request;
 mod timestamp;
 mod trace_context;
 
+pub use cloud_event::is_read;
 pub use dead_letter::{DeadLetterHeaders, DeadReason};
 pub use envelope::{Envelope, Outgoing};
 pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, ResultEvent, UnreadableEvent};
 pub use follow_up::{Concluded, FollowUp, UnreadableFollowUp, Unwritable};
 pub use identity::Identity;
-pub use json::{MAX_JSON_DEPTH, json_depth};
+pub use json::{MAX_JSON_DEPTH, has_half_character, json_depth};
 pub use name_pattern::NotAdmitted;
 pub use name_patterns::{InvalidPattern, NamePatterns};
 pub use operation_name::{InvalidOperationName, OperationName};

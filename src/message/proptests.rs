@@ -25,6 +25,7 @@ fn delivered(message: &Outgoing) -> Envelope<'_> {
     Envelope {
         body: &message.body,
         content_type: Some(message.content_type),
+        content_encoding: None,
         message_id: Some(&message.message_id),
         correlation_id: message.correlation_id.as_deref(),
         reply_to: None,

@@ -1,10 +1,9 @@
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::text::{MAX_MESSAGE_BYTES, printable, without_bom};
 use crate::cancellation::{Operation, OperationStatus};
-use crate::message::{MAX_JSON_DEPTH, json_depth};
+use crate::message::{MAX_JSON_DEPTH, has_half_character, json_depth};
 
 /// Why a body is no operation.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +12,6 @@ pub(super) enum NotAnOperation {
     TooDeep,
     #[error("the answer is not JSON: {0}")]
     NotJson(String),
-    /// Those who get it within an event could not read the event.
     #[error("the answer has half of a surrogate pair in a string")]
     HalfCharacter,
     #[error("the answer is JSON, but not an operation: {0}")]
@@ -58,7 +56,7 @@ pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
     }
     let resource: Box<RawValue> =
         serde_json::from_slice(body).map_err(|error| NotAnOperation::NotJson(printable(&error.to_string(), 200)))?;
-    if mentions_surrogates(resource.get()) && serde_json::from_str::<Value>(resource.get()).is_err() {
+    if has_half_character(resource.get()) {
         return Err(NotAnOperation::HalfCharacter);
     }
     let wire: WireOperation<'_> = object(resource.get()).map_err(other)?;
@@ -82,11 +80,6 @@ fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error>
     } else {
         Err(serde::de::Error::custom("an object is needed"))
     }
-}
-
-/// Whether there is a `\ud8…` to `\udf…`: a rough look, for what is rare.
-fn mentions_surrogates(json: &str) -> bool {
-    json.as_bytes().windows(3).any(|three| matches!(three, [b'\\', b'u', b'd' | b'D']))
 }
 
 #[cfg(test)]

@@ -91,6 +91,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
     let envelope = Envelope {
         body,
         content_type: content_type.as_deref(),
+        content_encoding: None,
         message_id: message_id.as_deref(),
         correlation_id: correlation_id.as_deref(),
         reply_to: reply_to.as_deref(),

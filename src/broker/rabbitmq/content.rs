@@ -4,7 +4,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 use time::OffsetDateTime;
 
-use crate::message::Envelope;
+use crate::message::{Envelope, is_read};
 
 /// What a message holds: body and properties as the broker delivered them.
 #[derive(Clone)]
@@ -25,6 +25,7 @@ impl Content {
         Envelope {
             body: &self.body,
             content_type: properties.content_type().as_ref().map(ShortString::as_str),
+            content_encoding: properties.content_encoding().as_ref().map(ShortString::as_str),
             message_id: properties.message_id().as_ref().map(ShortString::as_str),
             correlation_id: properties.correlation_id().as_ref().map(ShortString::as_str),
             reply_to: properties.reply_to().as_ref().map(ShortString::as_str),
@@ -57,13 +58,6 @@ impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Content").field("bytes", &self.body.len()).finish_non_exhaustive()
     }
-}
-
-fn is_read(name: &str) -> bool {
-    name.starts_with("cloudEvents:")
-        || name.starts_with("cloudEvents_")
-        || name == "traceparent"
-        || name == "tracestate"
 }
 
 fn texts<'a>((name, value): (&'a str, &'a AMQPValue)) -> Option<(&'a str, &'a str)> {

@@ -45,6 +45,16 @@ struct Unchecked<'a> {
     tracestate: Attribute<'a>,
 }
 
+/// Whether a text is a structured event: a JSON object with `specversion` and data. Cheap for what is none.
+pub(super) fn is_structured(text: &str) -> bool {
+    let ([specversion, data, base64], result) = match text.trim_start().starts_with('{') && text.contains("specversion")
+    {
+        true => read_fields(text, BODY, ["specversion", "data", "data_base64"]),
+        false => return false,
+    };
+    result.is_ok() && specversion.is_some() && (data.is_some() || base64.is_some())
+}
+
 /// Reads the envelope of a structured event.
 pub(super) fn structured<'a>(json: &'a str, problem: &mut FirstError) -> (Attributes, Data<'a>) {
     let names =

@@ -5,7 +5,9 @@ use time::OffsetDateTime;
 
 use super::request_context::RequestContext;
 use crate::message::identity::MAX_SHORT_STRING;
-use crate::message::json::{Field, FieldError, FirstError, Location, MAX_JSON_DEPTH, quoted, read_fields};
+use crate::message::json::{
+    Field, FieldError, FirstError, Location, MAX_JSON_DEPTH, has_half_character, quoted, read_fields,
+};
 use crate::message::name_patterns::NamePatterns;
 use crate::message::operation_name::{InvalidOperationName, OperationName};
 
@@ -50,8 +52,14 @@ impl RequestBody {
         body.details.requested_by = text(requested_by, MAX_TEXT);
         body.deadline = deadline.and_then(|field| problem.take(field.time()));
         body.timeout = timeout.and_then(|field| problem.take(field.duration()));
-        let context = context.and_then(|field| problem.take(field.object(MAX_JSON_DEPTH)));
-        body.details.context = context.map(|context| context.to_owned().into());
+        let whole = |field: Field<'_>| match field.object(MAX_JSON_DEPTH) {
+            Ok(context) if has_half_character(context.get()) => {
+                Err(field.problem("must not have half of a surrogate pair"))
+            }
+            read => read.map(|context| context.to_owned().into()),
+        };
+        let context = context.and_then(|field| problem.take(whole(field)));
+        body.details.context = context;
         body
     }
 

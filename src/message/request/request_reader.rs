@@ -34,11 +34,12 @@ const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 impl CancelRequest {
     /// Reads a request from any of the accepted formats; the content type tells which:
     ///
-    /// - `application/cloudevents+json`: a structured CloudEvent whose `data` (or `data_base64`) is the JSON object below,
+    /// - `application/cloudevents+json`, or a JSON object with `specversion` and `data` under any other: a structured CloudEvent
+    ///   whose `data` (or `data_base64`) is the JSON object below,
     /// - `text/plain`: the operation's name and nothing else,
     /// - anything else, or none: a JSON object, of which only `name` is required.
     ///
-    /// Headers `cloudEvents:*` or `cloudEvents_*` make the last two a binary CloudEvent.
+    /// Headers `cloudEvents:*`, `cloudEvents_*`, `ce-*` or `ce_*` make the last two a binary CloudEvent.
     ///
     /// # Errors
     /// Says what is wrong with it. A body of more than `limit` bytes is refused, and so is a name that `names` do not
@@ -68,6 +69,11 @@ struct Reading<'n> {
 
 impl Reading<'_> {
     fn read(&mut self, envelope: &Envelope<'_>) {
+        if let Some(encoding) = compression(envelope) {
+            return self.problem.note(FieldError(format!(
+                "the body is compressed ({encoding}): publish it as it is, without a content_encoding"
+            )));
+        }
         let text = self.utf8(envelope.body);
         let media_type = cloud_event::media_type(envelope.content_type.unwrap_or_default());
         if media_type.eq_ignore_ascii_case(cloud_event::STRUCTURED) {
@@ -78,6 +84,10 @@ impl Reading<'_> {
                 "of the CloudEvents formats only {} is read, one event in a message",
                 cloud_event::STRUCTURED
             )));
+        }
+        // Whatever the content type says: some senders have no other than their own default.
+        if event_attributes::is_structured(text) {
+            return self.read_structured(text);
         }
         self.event = event_attributes::binary(envelope, &mut self.problem);
         let is_text =
@@ -146,6 +156,14 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+/// How a body is compressed, by its property or by its first bytes.
+fn compression<'a>(envelope: &Envelope<'a>) -> Option<&'a str> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"];
+    let named = envelope.content_encoding.filter(|named| known.iter().any(|known| named.eq_ignore_ascii_case(known)));
+    named.or_else(|| envelope.body.starts_with(&GZIP).then_some("gzip"))
 }
 
 /// Reads what the message says beside its body.
