@@ -79,7 +79,8 @@ pub fn next_step(
         progress.found_unavailable = found_unavailable;
     }
     let failed_probe = probe && reply.is_outage();
-    let mut transition = Transition { progress: &mut progress, failed_probe, now, jitter, policy };
+    let not_made = matches!(reply, Reply::NotMade(_));
+    let mut transition = Transition { progress: &mut progress, failed_probe, not_made, now, jitter, policy };
     let step = match transition.progress.phase.clone() {
         Phase::Cancelling => transition.after_cancel(reply),
         Phase::Verifying { reason, error } => transition.after_verification(reply, reason, error),
@@ -92,6 +93,8 @@ pub fn next_step(
 struct Transition<'a> {
     progress: &'a mut Progress,
     failed_probe: bool,
+    /// No call was made: there were no credentials, or no connection for it.
+    not_made: bool,
     now: OffsetDateTime,
     jitter: f64,
     policy: &'a Policy,
@@ -125,7 +128,7 @@ impl Transition<'_> {
                 }
                 self.back_off(retry_after)
             }
-            FailureKind::Unauthenticated => self.renew_or(Step::Cancel, Reason::Unauthenticated, error),
+            FailureKind::Unauthenticated => self.renew_or(Step::Cancel, error, retry_after),
             FailureKind::PermissionDenied => fail(Reason::PermissionDenied, error),
             FailureKind::BadEndpoint => fail(Reason::BadEndpoint, error),
             FailureKind::Rejected => fail(Reason::Rejected, error),
@@ -163,7 +166,7 @@ impl Transition<'_> {
                     self.back_off(failure.retry_after)
                 }
                 FailureKind::Unauthenticated => {
-                    self.renew_or(Step::Get, Reason::Unauthenticated, both_failures(&error, failure.error))
+                    self.renew_or(Step::Get, both_failures(&error, failure.error), failure.retry_after)
                 }
                 _ => fail(reason, error),
             },
@@ -198,7 +201,7 @@ impl Transition<'_> {
                 }
                 self.back_off(retry_after)
             }
-            FailureKind::Unauthenticated => self.renew_or(Step::Get, Reason::Unauthenticated, error),
+            FailureKind::Unauthenticated => self.renew_or(Step::Get, error, retry_after),
             FailureKind::Unimplemented => fail(Reason::OutcomeUnknown, error),
             FailureKind::PermissionDenied => fail(Reason::PermissionDenied, error),
             FailureKind::BadEndpoint => fail(Reason::BadEndpoint, error),
@@ -262,14 +265,18 @@ impl Transition<'_> {
         Some(if self.out_of_time() { self.deadline_exceeded() } else { self.wait(wait) })
     }
 
-    /// Credentials refused: once more with new ones (the client renews them after every 401), then with long waits.
-    fn renew_or(&mut self, again: Step, reason: Reason, error: ErrorDetail) -> Step {
-        if !self.progress.renewed {
+    /// Credentials refused: once more with new ones (the client renews them after every 401), then with long waits. Those
+    /// that could not be had are asked for again like anything else that fails: a token fetch in vain costs seconds.
+    fn renew_or(&mut self, again: Step, error: ErrorDetail, retry_after: Option<Duration>) -> Step {
+        if !self.not_made && !self.progress.renewed {
             self.progress.renewed = true;
             return again;
         }
         if self.out_of_time() {
-            return fail(reason, error);
+            return fail(Reason::Unauthenticated, error);
+        }
+        if self.not_made {
+            return self.back_off(retry_after);
         }
         self.wait(self.policy.retry.longest())
     }

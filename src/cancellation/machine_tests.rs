@@ -124,6 +124,19 @@ mod cancel {
     }
 
     #[test]
+    fn credentials_that_could_not_be_had_are_asked_for_again_within_seconds_and_then_ever_less_often() {
+        let Reply::Failure(refused) = failure(FailureKind::Unauthenticated) else { panic!("a failure") };
+        let not_made = || Reply::NotMade(refused.clone());
+        for (mut story, call) in [(TestEnv::begins(), Step::Cancel), (TestEnv::accepted(), Step::Get)] {
+            for wait in [1.0, 2.0, 4.0] {
+                story = story.answered(call.clone(), not_made()).waits(wait);
+            }
+            let late = story.until_before_deadline(Duration::ZERO);
+            late.answered(call, not_made()).ends(Outcome::Failed(Reason::Unauthenticated));
+        }
+    }
+
+    #[test]
     fn only_what_found_the_endpoint_unavailable_is_a_retry_until_a_call_is_answered() {
         for kind in [FailureKind::RateLimited, FailureKind::Conflict] {
             assert!(!TestEnv::begins().answered(Step::Cancel, failure(kind)).progress.is_retry(), "{kind:?}");

@@ -14,8 +14,9 @@ use super::causes::chain;
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// A shortage is over when nothing was refused for this long: longer than those that were refused wait before they try again.
-const RECOVERY_INTERVAL: Duration = Duration::from_secs(60);
+/// A shortage is over when nothing was refused for this long: longer than those that were refused wait before they try
+/// again, which may be the level after the longest backoff.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(120);
 
 /// The refusal of the system that an error comes from, if it comes from one.
 pub(super) fn refusal<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e io::Error> {

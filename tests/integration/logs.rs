@@ -169,7 +169,8 @@ async fn lines_that_were_lost_are_told_of_when_somebody_reads_again() {
     env.request("denied-d").await;
     let (lost, _) = timeout(PATIENCE, read).await.unwrap().unwrap();
     assert_eq!((&lost["level"], &lost["problem"]), (&json!("WARN"), &json!("Broken pipe (os error 32)")));
-    assert!((2..=3).contains(&lost["lost"].as_u64().unwrap()), "{lost}");
+    // The last line may still have been on its way to the thread that writes.
+    assert!((1..=3).contains(&lost["lost"].as_u64().unwrap()), "{lost}");
     ends_soon(worker).await;
     env.dead_letters(4).await;
     env.end().await;
@@ -197,7 +198,8 @@ async fn no_command_panics_because_nobody_takes_what_it_prints() {
             let output = output.unwrap_or_else(|_| panic!("{arguments:?} does not end")).unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-            assert!(!said.contains("panicked") && said.lines().count() <= 1, "{arguments:?}: {said}");
+            let own = said.lines().filter(|line| !line.starts_with("{\"name\":")).count();
+            assert!(!said.contains("panicked") && own <= 1, "{arguments:?}: {said}");
         }
     }
     for stderr in [Stdio::from(closed_pipe()), Stdio::from(full_disk())] {
