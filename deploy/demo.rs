@@ -181,7 +181,7 @@ async fn publish_all(
     while let Some(published) = confirmed.next().await {
         let (request, expected, at) = published.context("failed to publish")?;
         let request_id = request.identity.as_str().to_owned();
-        sent.insert(request.identity.event_id().to_string(), Sent { request_id, expected, at });
+        sent.insert(request.key().to_string(), Sent { request_id, expected, at });
     }
     Ok(sent)
 }
@@ -200,18 +200,20 @@ async fn receive_all(
         let content = content.context("failed to watch for events")?;
         let event = ReceivedEvent::read(&content.envelope())?;
         let got = answer(&event);
-        if let Some(sent) = missing.remove(&event.id) {
+        if let Some(sent) = missing.remove(&event.request_key) {
             report.latencies.push(sent.at.elapsed());
             if got == sent.expected {
                 report.answers.entry(sent.expected).or_default().1 += 1;
             } else {
                 report.problems.push(format!("{}: expected {}, got {got}", sent.request_id, sent.expected));
             }
-            answered.insert(event.id, got);
-        } else if answered.get(&event.id) == Some(&got) {
+            answered.insert(event.request_key, got);
+        } else if answered.get(&event.request_key) == Some(&got) {
             report.repeated += 1;
         } else {
-            report.problems.push(format!("an event nobody waits for: {} {got} {:?}", event.id, event.data.request_id));
+            report
+                .problems
+                .push(format!("an event nobody waits for: {} {got} {:?}", event.request_key, event.data.request_id));
         }
         progress.at(answered.len());
     }
@@ -283,7 +285,7 @@ impl Report {
             percentile(1.0),
             self.took.as_secs_f64()
         ));
-        say(&format!("repeated events (same id, same answer): {}", self.repeated));
+        say(&format!("repeated events (same request key, same answer): {}", self.repeated));
         for problem in self.problems.iter().take(20) {
             say(&format!("WRONG: {problem}"));
         }

@@ -98,6 +98,7 @@ struct Properties {
     message_id: Option<String>,
     correlation_id: Option<String>,
     reply_to: Option<String>,
+    user_id: Option<String>,
     #[serde(default, with = "time::serde::rfc3339::option")]
     timestamp: Option<OffsetDateTime>,
     #[serde(default)]
@@ -116,6 +117,7 @@ impl Given {
             correlation_id: properties.correlation_id.as_deref(),
             reply_to: properties.reply_to.as_deref(),
             timestamp: properties.timestamp,
+            user_id: properties.user_id.as_deref(),
             headers: properties.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         };
         CancelRequest::read(&envelope, LIMIT, &names())
@@ -142,6 +144,9 @@ fn shown_request(request: &CancelRequest) -> Value {
         "requested_by": request.details.requested_by,
         "context_bytes": request.details.context.as_ref().map(|context| context.get()),
         "identity": request.identity.as_str(),
+        "identity_kind": request.identity.kind().as_str(),
+        "replay": Some(request.details.replay).filter(|replay| *replay > 0),
+        "user_id": request.details.user_id,
         "correlation_id": request.details.correlation_id,
         "reply_to": request.details.reply_to,
         "requested_at": shown_time(request.details.requested_at),
@@ -154,6 +159,8 @@ fn shown_unusable(request: &Unusable) -> Value {
     without_nulls(json!({
         "problem": request.problem,
         "identity": request.identity.as_ref().map(Identity::as_str),
+        "identity_kind": request.identity.as_ref().map(|identity| identity.kind().as_str()),
+        "user_id": request.details.user_id,
         "request_id": request.details.request_id,
         "name": request.name,
         "reason": request.details.reason,
@@ -252,7 +259,10 @@ fn results_are_written_as_they_always_were() {
             "unimplemented",
             (Outcome::Unimplemented, None, Progress { calls: Calls { cancel: 1, get: 0 }, ..fresh.clone() }),
         ),
-        ("failed", (Outcome::Failed(Reason::NotFound), Some(gone), fresh)),
+        (
+            "failed",
+            (Outcome::Failed(Reason::NotFound), Some(gone), Progress { calls: Calls { cancel: 2, get: 1 }, ..fresh }),
+        ),
     ];
     for (case, (outcome, error, progress)) in results {
         let conclusion = Conclusion { outcome, error };
@@ -295,7 +305,7 @@ fn assert_read_back(message: &Outgoing, outcome: &str) {
     let content_type = Some(message.content_type);
     let envelope = Envelope { body: &message.body, content_type, headers, ..Envelope::default() };
     let event = ReceivedEvent::read(&envelope).expect("a readable event");
-    assert_eq!((event.data.outcome.as_str(), &event.id), (outcome, &message.message_id));
+    assert_eq!((event.data.outcome.as_str(), &event.id), (outcome, message.message_id.as_ref().expect("an id")));
     assert_eq!(event.data.error.is_some_and(|error| error.reason.is_some()), outcome == "failed");
 }
 
@@ -373,10 +383,10 @@ fn dead_letters_are_marked_as_they_always_were() {
     ];
     assert_eq!(letters.each_ref().map(|(reason, ..)| *reason), DeadReason::ALL);
     for (reason, detail, identity) in letters {
-        let letter = DeadLetterHeaders { reason, detail, identity, time: NOW, worker: "worker-1".into() };
+        let letter = DeadLetterHeaders { reason, detail, identity, replay: 0, time: NOW, worker: "worker-1".into() };
         check_json("dead_letter", &format!("{}.headers.json", reason.as_str()), &json!(letter.headers()));
     }
     let (reason, detail) = (DeadReason::Failed, "é".repeat(600));
-    let letter = DeadLetterHeaders { reason, detail, identity: None, time: NOW, worker: "worker-1".into() };
+    let letter = DeadLetterHeaders { reason, detail, identity: None, replay: 0, time: NOW, worker: "worker-1".into() };
     check_json("dead_letter", "long-detail.headers.json", &json!(letter.headers()));
 }

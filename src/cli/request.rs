@@ -55,7 +55,7 @@ fn usable(request: &CancelRequest, settings: &Settings) -> anyhow::Result<()> {
     let envelope = Envelope {
         body: &message.body,
         content_type: Some(message.content_type),
-        message_id: Some(&message.message_id),
+        message_id: message.message_id.as_deref(),
         ..Envelope::default()
     };
     match CancelRequest::read(&envelope, settings.worker.request_limit(), &settings.api.names) {
@@ -100,7 +100,7 @@ async fn publish_all(
     published.into_iter().collect::<anyhow::Result<()>>()?;
     let exit = match (events, wait_for) {
         (Some(events), Some(wait_for)) => {
-            let mut missing: HashSet<String> = requests.iter().map(event_id).collect();
+            let mut missing: HashSet<String> = requests.iter().map(request_key).collect();
             let all = missing.len();
             match timeout(wait_for, answers(events, &mut missing)).await {
                 Ok(worst) => worst?,
@@ -125,15 +125,15 @@ async fn publish(publisher: &Publisher, request: &CancelRequest, announce: bool)
         .map(drop)
         .with_context(|| format!("failed to publish the request for {name}"))?;
     if announce {
-        let line =
-            serde_json::json!({ "name": name, "identity": request.identity.as_str(), "event_id": event_id(request) });
+        let (identity, key) = (request.identity.as_str(), request_key(request));
+        let line = serde_json::json!({ "name": name, "identity": identity, "request_key": key });
         writeln!(std::io::stdout(), "{line}").context("failed to print")?;
     }
     Ok(())
 }
 
-fn event_id(request: &CancelRequest) -> String {
-    request.identity.event_id().to_string()
+fn request_key(request: &CancelRequest) -> String {
+    request.key().to_string()
 }
 
 /// Prints events until none is missing, and answers with the worst outcome.
@@ -144,7 +144,7 @@ async fn answers(mut events: EventSubscription, missing: &mut HashSet<String>) -
         let envelope = content.envelope();
         // An event that is none of ours need not be one that this version reads.
         let Ok(event) = ReceivedEvent::read(&envelope) else { continue };
-        if missing.remove(&event.id) {
+        if missing.remove(&event.request_key) {
             worst = worst.max(Exit::of_outcome(&event.data.outcome));
             let mut out = std::io::stdout().lock();
             out.write_all(envelope.body).and_then(|()| out.write_all(b"\n")).context("failed to print an event")?;

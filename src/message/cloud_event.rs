@@ -1,6 +1,8 @@
 //! How CloudEvents 1.0 come in AMQP: the structured mode (`application/cloudevents+json`) and the binary mode (attributes
 //! in headers `cloudEvents:*` or `cloudEvents_*`, or as other bindings have them, `ce-*` or `ce_*`).
 
+use super::dead_letter::DeadLetterHeaders;
+
 /// What every content type of CloudEvents begins with.
 const FAMILY: &str = "application/cloudevents";
 
@@ -28,8 +30,13 @@ pub(super) fn attribute_name(header: &str) -> Option<&str> {
     PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix))
 }
 
+/// An attribute as a header of the binary mode.
+pub(super) fn header(attribute: &str, value: &str) -> (String, String) {
+    (format!("cloudEvents:{attribute}"), value.to_owned())
+}
+
 /// Whether a header is one that formats read.
 #[must_use]
 pub fn is_read(header: &str) -> bool {
-    attribute_name(header).is_some() || header == "traceparent" || header == "tracestate"
+    attribute_name(header).is_some() || ["traceparent", "tracestate", DeadLetterHeaders::REPLAY].contains(&header)
 }

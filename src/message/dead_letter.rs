@@ -16,6 +16,8 @@ pub struct DeadLetterHeaders {
     pub detail: String,
     /// What the request is known by, if that could be read.
     pub identity: Option<Identity>,
+    /// How often the request was published again after it had failed.
+    pub replay: u32,
     /// When.
     pub time: OffsetDateTime,
     /// Which worker did it.
@@ -62,6 +64,12 @@ impl DeadLetterHeaders {
     pub const WORKER: &'static str = "cancel-worker-worker";
     /// Header: the request's identity; absent where it is not known.
     pub const IDENTITY: &'static str = "cancel-worker-identity";
+    /// Header: the word of the identity's [`IdentityKind`](super::IdentityKind); absent where it is not known.
+    pub const IDENTITY_KIND: &'static str = "cancel-worker-identity-kind";
+    /// Header: a number, how often the request was replayed before. A request that has it is one more replay.
+    pub const REPLAY: &'static str = "cancel-worker-replay";
+    /// Header: the `user_id` of who published the request, where it had one. No publish of ours can have it as a property.
+    pub const USER_ID: &'static str = "cancel-worker-user-id";
 
     /// The headers to be added to the message.
     #[must_use]
@@ -72,6 +80,8 @@ impl DeadLetterHeaders {
             (Self::TIME, Some(&*timestamp::millis(self.time))),
             (Self::WORKER, Some(cut(&self.worker, MAX_SHORT_STRING))),
             (Self::IDENTITY, self.identity.as_ref().map(Identity::as_str)),
+            (Self::IDENTITY_KIND, self.identity.as_ref().map(|identity| identity.kind().as_str())),
+            (Self::REPLAY, Some(&*self.replay.to_string())),
         ];
         headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
     }

@@ -17,6 +17,8 @@ pub struct Envelope<'a> {
     pub reply_to: Option<&'a str>,
     /// AMQP `timestamp` (seconds).
     pub timestamp: Option<OffsetDateTime>,
+    /// AMQP `user_id`: the broker has made sure that it is who published.
+    pub user_id: Option<&'a str>,
     /// The headers that formats read (`cloudEvents:*`, `cloudEvents_*`, `ce-*`, `ce_*`, `traceparent`, `tracestate`), where they are UTF-8 strings.
     pub headers: Vec<(&'a str, &'a str)>,
 }
@@ -28,8 +30,8 @@ pub struct Outgoing {
     pub body: Vec<u8>,
     /// AMQP `content_type`.
     pub content_type: &'static str,
-    /// AMQP `message_id`.
-    pub message_id: String,
+    /// AMQP `message_id`, if it has one. At most 255 bytes.
+    pub message_id: Option<String>,
     /// AMQP `correlation_id`. At most 255 bytes.
     pub correlation_id: Option<String>,
     /// AMQP `type`.

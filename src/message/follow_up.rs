@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::envelope::{Envelope, Outgoing};
-use super::identity::{Identity, MAX_SHORT_STRING};
+use super::identity::{Identity, IdentityKind, MAX_SHORT_STRING};
 use super::json::{BODY, Field, FieldError, FirstError, JsonObject, Location, cut, read_fields};
 use super::request::{CancelRequest, RequestBody, Unusable};
 use super::timestamp;
@@ -73,7 +73,7 @@ pub struct UnreadableFollowUp {
 pub struct Unwritable(#[from] serde_json::Error);
 
 impl FollowUp {
-    /// The follow-up as a message. Its `message_id` is the result event's id, its `correlation_id` the request's identity.
+    /// The follow-up as a message. Its `message_id` is the request key, its `correlation_id` the request's identity.
     ///
     /// # Errors
     /// A time that RFC 3339 cannot write.
@@ -99,7 +99,7 @@ impl FollowUp {
         Ok(Outgoing {
             body,
             content_type: "application/json",
-            message_id: self.request.identity.event_id().to_string(),
+            message_id: Some(self.request.key().to_string()),
             correlation_id: Some(self.request.identity.as_str().to_owned()),
             kind: None,
             timestamp: now,
@@ -110,7 +110,14 @@ impl FollowUp {
     fn write_request(&self, object: &mut JsonObject<'_>) {
         let request = &self.request;
         request.write_fields(object);
-        object.text("identity", request.identity.as_str());
+        let identity = &request.identity;
+        object.text("identity", identity.as_str());
+        object.text("identity_kind", identity.kind().as_str());
+        object.text("identity_source", identity.event_parts().map(|(source, _)| source));
+        if request.details.replay > 0 {
+            object.number("replay", request.details.replay);
+        }
+        object.text("user_id", request.details.user_id.as_deref());
         object.text("correlation_id", request.details.correlation_id.as_deref());
         object.text("reply_to", request.details.reply_to.as_deref());
         object.text("requested_at", request.details.requested_at.map(timestamp::exact).as_deref());
@@ -255,23 +262,62 @@ struct ParsedRequest {
 }
 
 fn read_request(json: &str, problem: &mut FirstError) -> ParsedRequest {
-    let names = ["identity", "correlation_id", "reply_to", "requested_at", "traceparent", "tracestate"];
+    let names = [
+        "identity",
+        "identity_kind",
+        "identity_source",
+        "replay",
+        "user_id",
+        "correlation_id",
+        "reply_to",
+        "requested_at",
+        "traceparent",
+        "tracestate",
+    ];
     let (fields, result) = read_fields(json, REQUEST, names);
     problem.take(result);
-    let [identity, correlation_id, reply_to, requested_at, traceparent, tracestate] = fields;
+    let [identity, kind, source, replay, user_id, correlation_id, reply_to, requested_at, traceparent, tracestate] =
+        fields;
     // Its name was admitted when it was requested. Whether it still is, the client of the API checks.
     let mut body = RequestBody::from_json(json, REQUEST, None, problem);
     let mut text =
         |field: Option<Field<'_>>, limit| field.and_then(|field| problem.take(field.text(limit))).map(Cow::into_owned);
     let details = &mut body.details;
+    details.user_id = text(user_id, MAX_SHORT_STRING);
     details.correlation_id = text(correlation_id, MAX_SHORT_STRING);
     details.reply_to = text(reply_to, MAX_SHORT_STRING);
     details.traceparent = text(traceparent, trace_context::MAX_BYTES);
     details.tracestate = text(tracestate, trace_context::MAX_BYTES);
+    let (kind, source) = (text(kind, MAX_SHORT_STRING), text(source, MAX_SHORT_STRING));
     details.requested_at = requested_at.and_then(|field| problem.take(field.time()));
+    details.replay = replay.and_then(|field| problem.take(read_value(&field))).unwrap_or_default();
     let identity = problem.take(required("request.identity", identity).and_then(|field| field.text(MAX_SHORT_STRING)));
+    let identity = identity.and_then(|text| {
+        let identity = read_identity(&text, kind.as_deref(), source.as_deref(), &body);
+        problem.take(identity.ok_or_else(|| FieldError(UNKNOWN_IDENTITY.to_owned())))
+    });
     if body.name.is_none() {
         problem.note(FieldError("the follow-up has no `request.name`".to_owned()));
     }
-    ParsedRequest { identity: identity.map(Identity::new), body }
+    ParsedRequest { identity, body }
+}
+
+const UNKNOWN_IDENTITY: &str = "the follow-up's `request.identity` is of no kind that this worker knows";
+
+/// What a request is known by. Follow-ups of before the first release name no kind: it is what the request shows.
+fn read_identity(text: &str, kind: Option<&str>, source: Option<&str>, body: &RequestBody) -> Option<Identity> {
+    if let Some(kind) = kind {
+        let kind = IdentityKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+        return Identity::restored(kind, text, source);
+    }
+    Some(if body.details.request_id.is_some() {
+        Identity::of_request_id(text)
+    } else if body.name_as_given() == Some(text) {
+        Identity::of_name(text)
+    } else {
+        match text.split_once(' ') {
+            Some((source, id)) => Identity::of_event(source, id),
+            None => Identity::of_message_id(text),
+        }
+    })
 }

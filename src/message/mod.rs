@@ -15,7 +15,8 @@
 //! | `event/` | result events, written and read |
 //! | `follow_up` | a cancellation that waits |
 //! | `dead_letter` | why a message was given up |
-//! | `identity` | what a request is known by, and the ids made from it |
+//! | `identity` | what a request is known by |
+//! | `request_key` | the two ids: of a request, and of each answer to it |
 //! | `operation_name` | a name that is safe in a URL |
 //! | `name_pattern` | one form of names; what a name of no such form is told |
 //! | `name_patterns` | the forms that the names of a service's operations have |
@@ -42,6 +43,7 @@ mod operation_name;
 #[cfg(test)]
 mod proptests;
 mod request;
+mod request_key;
 mod timestamp;
 mod trace_context;
 
@@ -50,9 +52,10 @@ pub use dead_letter::{DeadLetterHeaders, DeadReason};
 pub use envelope::{Envelope, Outgoing};
 pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, ResultEvent, UnreadableEvent};
 pub use follow_up::{Concluded, FollowUp, UnreadableFollowUp, Unwritable};
-pub use identity::Identity;
+pub use identity::{Identity, IdentityKind};
 pub use json::{MAX_JSON_DEPTH, has_half_character, json_depth};
 pub use name_pattern::NotAdmitted;
 pub use name_patterns::{InvalidPattern, NamePatterns};
 pub use operation_name::{InvalidOperationName, OperationName};
 pub use request::{CancelRequest, RequestContext, Unusable};
+pub use request_key::RequestKey;

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::{
-    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, NamePatterns,
-    OperationName, Outgoing, ReceivedEvent, RequestContext, ResultEvent,
+    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
+    OperationName, Outgoing, ReceivedEvent, RequestContext, RequestKey, ResultEvent,
 };
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 
@@ -26,10 +26,11 @@ fn delivered(message: &Outgoing) -> Envelope<'_> {
         body: &message.body,
         content_type: Some(message.content_type),
         content_encoding: None,
-        message_id: Some(&message.message_id),
+        message_id: message.message_id.as_deref(),
         correlation_id: message.correlation_id.as_deref(),
         reply_to: None,
         timestamp: message.timestamp.replace_nanosecond(0).ok(),
+        user_id: None,
         headers: message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     }
 }
@@ -66,10 +67,18 @@ prop_compose! {
         context in proptest::option::of(any_context()),
         correlation_id in proptest::option::of("[a-z]{1,255}"),
         requested_at in proptest::option::of(any_time()),
-        traced in any::<bool>(),
+        known_by in prop_oneof![
+            Just(None),
+            "\\PC{1,60}".prop_map(|id| Some(Identity::of_message_id(&id))),
+            ("[^\\p{C}]{1,150}", "[^\\p{C}]{1,150}").prop_map(|(source, id)| Some(Identity::of_event(&source, &id))),
+        ],
+        (traced, replay, user_id) in (any::<bool>(), 0_u32..3, proptest::option::of("[a-z]{1,255}")),
     ) -> CancelRequest {
         let name = OperationName::parse(name).expect("a name");
         let mut request = CancelRequest::new(name, request_id);
+        if let (None, Some(identity)) = (&request.details.request_id, known_by) {
+            request.identity = identity;
+        }
         request.deadline = deadline;
         request.timeout = timeout.map(|(seconds, nanos)| Duration::new(seconds, nanos));
         let RequestContext { request_id, reply_to, .. } = request.details;
@@ -77,12 +86,14 @@ prop_compose! {
             request_id,
             reason,
             requested_by,
+            user_id,
             context,
             correlation_id,
             reply_to,
             requested_at,
             traceparent: traced.then(|| "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
             tracestate: traced.then(|| "congo=t61rcWkgMzE".to_owned()),
+            replay,
         };
         request
     }
@@ -221,7 +232,18 @@ proptest! {
         let requested_at = request.details.requested_at.unwrap_or(now).replace_nanosecond(0).ok();
         let mut expected = request;
         expected.details.requested_at = requested_at;
+        expected.details.user_id = None;
+        let replay = std::mem::take(&mut expected.details.replay);
         prop_assert!(same(&read, &expected), "{read:?}\n{expected:?}");
+
+        // As a dead letter it is the next replay, and another request for who waits for answers.
+        let (reason, detail, worker) = (DeadReason::Failed, String::new(), String::new());
+        let letter = DeadLetterHeaders { reason, detail, identity: Some(read.identity.clone()), replay, time: now, worker };
+        let mut message = expected.to_message(now);
+        message.headers.extend(letter.headers());
+        let read = CancelRequest::read(&delivered(&message), LIMIT, &names()).expect("a request");
+        prop_assert_eq!(read.details.replay, replay + 1);
+        prop_assert_eq!(read.key(), RequestKey::new(&expected.identity, Some(expected.name.as_str()), replay + 1));
     }
 
     #[test]
@@ -234,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn a_result_event_says_what_is_known_and_its_id_depends_on_the_identity_alone(
+    fn a_result_event_says_what_is_known_and_its_id_is_that_of_the_answer(
         request in any_request(),
         progress in any_progress(),
         conclusion in any_conclusion(),
@@ -243,13 +265,16 @@ proptest! {
     ) {
         let message = ResultEvent::concluded(&request, &progress, &conclusion, finished_at).encode(&format);
         let event = ReceivedEvent::read(&delivered(&message)).expect("an event");
-        prop_assert_eq!(&event.id, &request.identity.event_id().to_string());
-        prop_assert_eq!(&event.id, &message.message_id);
+        prop_assert_eq!(&event.request_key, &request.key().to_string());
+        prop_assert_eq!(&event.id, &request.key().event_id(conclusion.outcome).to_string());
+        prop_assert_eq!(Some(&event.id), message.message_id.as_ref());
         prop_assert_eq!(&event.source, &format.source);
         prop_assert_eq!(event.kind, format!("{}.operation.{}", format.type_prefix, conclusion.outcome.as_str()));
         prop_assert_eq!(event.subject.as_deref(), Some(request.name.as_str()));
         prop_assert_eq!(event.data.outcome, conclusion.outcome.as_str());
         prop_assert_eq!(event.data.request_id, request.details.request_id);
+        prop_assert_eq!(event.data.replay, request.details.replay);
+        prop_assert_eq!(event.data.user_id, request.details.user_id);
         prop_assert_eq!(event.data.requested_by, request.details.requested_by);
         prop_assert_eq!(event.data.reason, request.details.reason);
         prop_assert_eq!(event.data.attempts, Some(progress.calls));
@@ -260,7 +285,7 @@ proptest! {
 
     #[test]
     fn the_headers_of_a_dead_letter_fit_a_frame(detail in "\\PC{0,1000}", worker in "\\PC{0,300}", time in any_time()) {
-        let letter = DeadLetterHeaders { reason: DeadReason::Failed, detail, identity: None, time, worker };
+        let letter = DeadLetterHeaders { reason: DeadReason::Failed, detail, identity: None, replay: u32::MAX, time, worker };
         let size: usize = letter.headers().iter().map(|(name, value)| name.len() + value.len()).sum();
         prop_assert!(size < 2048);
     }

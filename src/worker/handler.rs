@@ -149,7 +149,8 @@ impl<O: Operations> Handler<O> {
         let (name, identity) = (&case.request.name, case.request.identity.as_str());
         if let Outcome::Failed(reason) = outcome {
             let error = error.as_ref().map_or("", |error| error.message.as_str());
-            warn!(%name, identity, reason = reason.as_str(), error, "failed");
+            let user_id = case.request.details.user_id.as_deref();
+            warn!(%name, identity, user_id, reason = reason.as_str(), error, "failed");
         } else {
             debug!(%name, identity, outcome = outcome.as_str(), "finished");
         }
@@ -193,12 +194,15 @@ impl<O: Operations> Handler<O> {
     ) -> DeadLetterCopy {
         let detail = format!("{}: {message}", reason.as_str());
         let dead = if reason == Reason::GaveUp { DeadReason::GaveUp } else { DeadReason::Failed };
-        let headers = self.dead_letter_headers(dead, detail, Some(request.identity.clone()));
+        let replay = request.details.replay;
+        let headers = self.dead_letter_headers(dead, detail, Some(request.identity.clone()), replay);
         match kind {
             DeliveryKind::Request => DeadLetterCopy::Delivery(headers),
             DeliveryKind::FollowUp | DeliveryKind::DeadLetter => {
                 let mut rewritten = request.to_message(now);
                 rewritten.headers.extend(headers.headers());
+                let user_id = request.details.user_id.clone();
+                rewritten.headers.extend(user_id.map(|user| (DeadLetterHeaders::USER_ID.to_owned(), user)));
                 DeadLetterCopy::Rewritten(rewritten)
             }
         }
@@ -244,12 +248,23 @@ impl<O: Operations> Handler<O> {
             })
         });
         Disposition::DeadLetter {
-            headers: self.dead_letter_headers(dead, request.problem.clone(), request.identity.clone()),
+            headers: self.dead_letter_headers(
+                dead,
+                request.problem.clone(),
+                request.identity.clone(),
+                request.details.replay,
+            ),
             answer,
         }
     }
 
-    fn dead_letter_headers(&self, reason: DeadReason, detail: String, identity: Option<Identity>) -> DeadLetterHeaders {
-        DeadLetterHeaders { reason, detail, identity, time: self.clock.now(), worker: self.worker.clone() }
+    fn dead_letter_headers(
+        &self,
+        reason: DeadReason,
+        detail: String,
+        identity: Option<Identity>,
+        replay: u32,
+    ) -> DeadLetterHeaders {
+        DeadLetterHeaders { reason, detail, identity, replay, time: self.clock.now(), worker: self.worker.clone() }
     }
 }

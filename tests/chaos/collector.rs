@@ -18,6 +18,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// An event, as far as it is judged.
 pub struct Answer {
     pub identity: String,
+    pub name: String,
     /// The event's id.
     pub id: String,
     /// `cancelled`, or `failed: not_found`.
@@ -44,6 +45,7 @@ impl Answer {
         let made = time(&data["finished_at"]);
         Self {
             identity: text(&data["request_id"]),
+            name: text(&data["name"]),
             id: delivery.properties.message_id().as_ref().map_or("", ShortString::as_str).to_owned(),
             verdict,
             made,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use crate::collector::Answer;
 use crate::requests;
 use crate::row::Row;
-use crate::support::{Amqp, Process, event_id};
+use crate::support::{Amqp, Process, event_id, key_of};
 use crate::test_env::TestEnv;
 
 /// When no event has come for so long, no more will.
@@ -113,9 +113,10 @@ impl TestEnv {
 fn judge(answers: &[Answer], count: usize, row: &mut Row) {
     let mut given = vec![0_usize; count];
     for answer in answers {
-        let Answer { identity, id, verdict, .. } = answer;
+        let Answer { identity, name, id, verdict, .. } = answer;
+        let right_id = event_id(&key_of("request_id", identity, name), verdict);
         let known = requests::number(identity, count);
-        let right = known.is_some_and(|number| requests::truth(number) == verdict && event_id(identity) == *id);
+        let right = known.is_some_and(|number| requests::truth(number) == verdict && right_id == *id);
         if let Some(number) = known {
             given[number] += 1;
         }

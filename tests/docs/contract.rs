@@ -31,6 +31,22 @@ fn every_example_is_a_golden_file() {
     }
 }
 
+/// Made anew from what the table says, as an upstream service would.
+#[test]
+fn the_request_keys_and_event_ids_are_those_of_their_arrays() {
+    const NAMESPACE: uuid::Uuid = uuid::uuid!("fe04dc8f-e4a3-53a9-9615-6681d032a409");
+    let id_of = |array: String| uuid::Uuid::new_v5(&NAMESPACE, array.as_bytes()).to_string();
+    let rows = table(&read(CONTRACT), "| array | request key |");
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let cells: Vec<Vec<&str>> = row.iter().map(|cell| quoted(cell)).collect();
+        let (array, key, answer, id) = (cells[0][0], cells[1][0], &cells[2], cells[3][0]);
+        assert_eq!(id_of(array.to_owned()), key, "{array}");
+        let reason = answer.get(1).map_or("null".to_owned(), |reason| format!("{reason:?}"));
+        assert_eq!(id_of(format!("[{key:?},{:?},{reason}]", answer[0])), id, "{array}");
+    }
+}
+
 #[test]
 fn the_table_of_reasons_has_every_reason() {
     let reasons = Reason::ALL.map(Reason::as_str);
@@ -43,7 +59,16 @@ fn the_tables_of_dead_letters_have_every_reason_and_every_header() {
     assert!(reasons.remove(""), "and what has none");
     assert_eq!(reasons, DeadReason::ALL.map(DeadReason::as_str).into());
     use DeadLetterHeaders as Headers;
-    let headers = [Headers::REASON, Headers::DETAIL, Headers::TIME, Headers::WORKER, Headers::IDENTITY];
+    let headers = [
+        Headers::REASON,
+        Headers::DETAIL,
+        Headers::TIME,
+        Headers::WORKER,
+        Headers::IDENTITY,
+        Headers::IDENTITY_KIND,
+        Headers::REPLAY,
+        Headers::USER_ID,
+    ];
     assert_eq!(first_words("| header |"), headers.into());
 }
 

@@ -11,7 +11,8 @@ use time::macros::datetime;
 
 use cancel_worker::cancellation::{Progress, Reply};
 use cancel_worker::message::{
-    CancelRequest, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, Outgoing, ReceivedEvent, ResultEvent,
+    CancelRequest, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, Outgoing, ReceivedEvent, RequestKey,
+    ResultEvent,
 };
 use cancel_worker::operations_api::{Call, classify};
 
@@ -96,6 +97,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
         correlation_id: correlation_id.as_deref(),
         reply_to: reply_to.as_deref(),
         timestamp: Some(NOW).filter(|_| dice.bool()),
+        user_id: None,
         headers: headers.iter().map(|(name, value)| (*name, value.as_str())).collect(),
     };
     match CancelRequest::read(&envelope, LIMIT, &NAMES) {
@@ -113,7 +115,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
         Err(unusable) => {
             reason(&unusable.problem)?;
             if let Some(event) = ResultEvent::unusable(&unusable, NOW) {
-                readable(&event, unusable.identity.as_ref().map(|identity| identity.event_id().to_string()))?;
+                readable(&event, unusable.key())?;
             }
             Ok(false)
         }
@@ -126,7 +128,7 @@ fn follow_up(_: &mut Rng, body: &[u8]) -> Result<bool, String> {
         Err(unreadable) => {
             reason(&unreadable)?;
             if let Some(event) = ResultEvent::unreadable_follow_up(&unreadable, NOW) {
-                readable(&event, unreadable.request.identity.as_ref().map(|identity| identity.event_id().to_string()))?;
+                readable(&event, unreadable.request.key())?;
             }
             Ok(false)
         }
@@ -154,14 +156,15 @@ fn carried(follow_up: &FollowUp) -> Result<(), String> {
 }
 
 fn short_strings(message: &Outgoing) -> Result<(), String> {
-    let texts = [Some(&message.message_id), message.correlation_id.as_ref(), message.kind.as_ref()];
+    let texts = [message.message_id.as_ref(), message.correlation_id.as_ref(), message.kind.as_ref()];
     match texts.into_iter().flatten().find(|text| text.len() > 255) {
         Some(text) => Err(format!("a property of {} bytes", text.len())),
         None => Ok(()),
     }
 }
 
-fn readable(event: &ResultEvent<'_>, id: Option<String>) -> Result<(), String> {
+fn readable(event: &ResultEvent<'_>, key: Option<RequestKey>) -> Result<(), String> {
+    let key = key.map(|key| key.to_string());
     for mode in [EventMode::Structured, EventMode::Binary] {
         let format = EventFormat { type_prefix: "t".to_owned(), source: "/s".to_owned(), mode };
         let message = event.encode(&format);
@@ -170,7 +173,10 @@ fn readable(event: &ResultEvent<'_>, id: Option<String>) -> Result<(), String> {
         let content_type = Some(message.content_type);
         let envelope = Envelope { body: &message.body, content_type, headers, ..Envelope::default() };
         let read = ReceivedEvent::read(&envelope).map_err(|error| format!("its event cannot be read: {error}"))?;
-        if Some(&read.id) != id.as_ref() || read.data.outcome != "failed" {
+        if Some(&read.request_key) != key.as_ref()
+            || Some(&read.id) != message.message_id.as_ref()
+            || read.data.outcome != "failed"
+        {
             return Err(format!("its event is {read:?}"));
         }
     }

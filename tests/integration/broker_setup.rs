@@ -37,7 +37,7 @@ pub fn message(id: &str) -> Outgoing {
     Outgoing {
         body: format!("body of {id}").into_bytes(),
         content_type: "application/json",
-        message_id: id.to_owned(),
+        message_id: Some(id.to_owned()),
         correlation_id: None,
         kind: None,
         timestamp: datetime!(2026-01-02 03:04:05 UTC),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::support::{SimulatedApi, worker_command};
-use crate::test_env::{PATIENCE, TestEnv, event_id, operation, run_command};
+use crate::test_env::{PATIENCE, TestEnv, key_of, operation, run_command};
 
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
@@ -167,8 +167,8 @@ async fn request_publishes_as_upstream_would_and_prints_the_events_that_it_waits
     ];
     let waited = run_command(&arguments, &environment, "").await;
     assert_eq!(waited.code, 10, "{waited:?}");
-    let event = &json_lines(&waited.stdout)[0];
-    assert_eq!((&event["id"], &event["data"]["outcome"]), (&json!(event_id("r-1")), &json!("completed")));
+    let (event, key) = (&json_lines(&waited.stdout)[0], key_of("request_id", "r-1", &name));
+    assert_eq!((&event["requestkey"], &event["data"]["outcome"]), (&json!(key), &json!("completed")));
     assert_eq!((&event["data"]["reason"], &event["data"]["requested_by"]), (&json!("why"), &json!("ann")));
     assert!(waited.stdout.contains(r#""context":{"a": 1.50}"#), "{}", waited.stdout);
 
@@ -178,7 +178,7 @@ async fn request_publishes_as_upstream_would_and_prints_the_events_that_it_waits
     let mut lines = json_lines(&published.stdout);
     lines.sort_by_key(|line| line["name"].to_string());
     for (line, name) in lines.iter().zip(&names) {
-        assert_eq!(*line, json!({ "name": name, "identity": name, "event_id": event_id(name) }));
+        assert_eq!(*line, json!({ "name": name, "identity": name, "request_key": key_of("name", name, name) }));
         assert_eq!(env.event_for(name).await.outcome(), "cancelled");
     }
     let two = run_command(&["request", &names[0], &names[1], "--request-id", "x"], &environment, "").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::support::Broker;
-use crate::test_env::{TestEnv, event_id};
+use crate::test_env::{TestEnv, event_id, request_key};
 
 const MANY: usize = 20_000;
 
@@ -34,7 +34,8 @@ async fn twenty_thousand_requests_get_one_right_answer_each() {
             (format!("{script}-r{number}"), verdict)
         })
         .collect();
-    let verdict_of: HashMap<String, &str> = plan.iter().map(|(id, verdict)| (event_id(id), *verdict)).collect();
+    let verdict_of: HashMap<String, &str> =
+        plan.iter().map(|(id, verdict)| (event_id(&request_key(id), verdict), *verdict)).collect();
     // The queues are there once a worker has been.
     let mut first = env.worker().await;
     first.signal("TERM");

@@ -3,6 +3,8 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, ShortString};
 use serde_json::Value;
 
+use crate::support::keys_of;
+
 /// A result event as a consumer gets it, in either content mode.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -32,6 +34,17 @@ impl Event {
     /// The AMQP `message_id`, which is the event's id in both modes.
     pub fn id(&self) -> &str {
         self.properties.message_id().as_ref().map_or("", ShortString::as_str)
+    }
+
+    /// The same for every answer to one request.
+    pub fn request_key(&self) -> String {
+        self.json["requestkey"].as_str().map_or_else(|| self.header("cloudEvents:requestkey").unwrap(), str::to_owned)
+    }
+
+    /// Whether it answers the request that is known by this.
+    pub fn is_for(&self, identity: &str) -> bool {
+        let data = self.data();
+        keys_of(identity, &data["name"], &data["replay"]).contains(&self.request_key())
     }
 
     pub fn outcome(&self) -> &str {

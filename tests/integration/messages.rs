@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::event::{Event, header};
 use crate::support::persistent;
-use crate::test_env::{PATIENCE, TestEnv, event_id, operation, properties, request};
+use crate::test_env::{PATIENCE, TestEnv, event_id, operation, properties, request, request_key};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -153,7 +153,8 @@ async fn an_event_says_what_happened_and_hands_on_what_was_given() {
 
         let envelope = event.json();
         assert_eq!(envelope["specversion"], "1.0");
-        assert_eq!(envelope["id"], event_id(id));
+        let key = request_key(id);
+        assert_eq!((&envelope["requestkey"], &envelope["id"]), (&json!(key), &json!(event_id(&key, "cancelled"))));
         assert_eq!((&envelope["source"], &envelope["subject"]), (&json!("/tested"), &json!(name)));
         assert_eq!(envelope["type"], "com.example.operation.cancelled");
         let data = event.data();
@@ -210,7 +211,8 @@ async fn in_binary_mode_the_attributes_are_headers_and_the_data_is_the_body() {
     assert_eq!(event.properties.content_type().as_ref().unwrap().as_str(), "application/json");
     for (name, value) in [
         ("specversion", "1.0"),
-        ("id", &event_id("cancels-a")),
+        ("id", &event_id(&request_key("cancels-a"), "cancelled")),
+        ("requestkey", &request_key("cancels-a")),
         ("source", "/cancel-worker"),
         ("type", "cancel-worker.operation.cancelled"),
         ("subject", &operation("cancels-a")),
@@ -333,11 +335,16 @@ async fn a_request_that_failed_is_kept_as_it_came_or_as_it_could_have_come_and_c
         let all = env.events(events, PATIENCE).await;
         assert_eq!(all.len(), events, "an event for the message that was published again");
         let (again, first) = (&all[events - 1], &all[events - 2]);
-        assert_eq!((again.id(), again.verdict()), (first.id(), first.verdict()));
+        assert_eq!(again.verdict(), first.verdict());
+        // Another answer to the same request, and the one to believe.
+        assert_ne!((again.id(), again.request_key()), (first.id(), first.request_key()));
+        assert_eq!((&first.data()["replay"], &again.data()["replay"]), (&json!(0), &json!(1)));
+        assert_eq!(again.correlation_id(), first.correlation_id());
         for field in ["name", "request_id", "reason", "context"] {
             assert_eq!(again.data()[field], first.data()[field], "{field}");
         }
-        assert_eq!(env.dead_letters(1).await.len(), 1);
+        let letter = env.dead_letters(1).await.remove(0);
+        assert_eq!(header(&letter.properties, "cancel-worker-replay").as_deref(), Some("1"));
     }
     env.end().await;
 }

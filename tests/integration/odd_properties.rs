@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::poison::take_raw;
-use crate::test_env::{TestEnv, event_id, request};
+use crate::test_env::{TestEnv, event_id, request, request_key};
 use crate::wire::property::*;
 use crate::wire::{Raw, Wire, entry, long, short};
 
@@ -174,7 +174,8 @@ async fn odd_properties_are_refused_or_answered_or_dead_and_harm_nobody_beside_t
     let of =
         |fate: Fate| odd.iter().filter(move |message| message.fate == fate).map(|message| message.ids()[0].clone());
     let good = of(Answered).chain(odd.iter().map(|message| message.ids()[1].clone()));
-    let wanted: BTreeSet<_> = good.map(|id| (event_id(&id), "cancelled".to_owned())).collect();
+    let wanted: BTreeSet<_> =
+        good.map(|id| (event_id(&request_key(&id), "cancelled"), "cancelled".to_owned())).collect();
     assert_eq!(env.answers(wanted.len()).await, wanted);
 
     let dead: BTreeSet<String> = of(Dead).collect();

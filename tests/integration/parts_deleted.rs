@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::broker_setup::Administered;
 use crate::support::{Amqp, Process};
-use crate::test_env::{PATIENCE, TestEnv, event_id};
+use crate::test_env::{PATIENCE, TestEnv, request_key};
 
 /// From the deletion: the topology is looked at once a minute.
 const LIMIT: Duration = Duration::from_secs(70);
@@ -39,8 +39,8 @@ async fn request_all(env: &TestEnv, ids: &[String]) {
 async fn all_answered(env: &TestEnv, ids: &[String], end: Instant) {
     loop {
         let events = env.events(0, Duration::ZERO).await;
-        let answered: HashSet<&str> = events.iter().map(crate::event::Event::id).collect();
-        let missing: Vec<&String> = ids.iter().filter(|id| !answered.contains(event_id(id).as_str())).collect();
+        let answered: HashSet<String> = events.iter().map(crate::event::Event::request_key).collect();
+        let missing: Vec<&String> = ids.iter().filter(|id| !answered.contains(&request_key(id))).collect();
         if missing.is_empty() {
             return;
         }

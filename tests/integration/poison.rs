@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{self, Process};
-use crate::test_env::{TestEnv, event_id, request};
+use crate::test_env::{TestEnv, event_id, request, request_key};
 use crate::wire::{LARGEST_HEADERS, Raw, Wire, long, nested, property, short};
 
 #[tokio::test]
@@ -53,7 +53,10 @@ async fn three_messages_that_end_every_session_take_none_of_a_thousand_others_wi
     let (opened, stop) = (Arc::new(Opened::default()), CancellationToken::new());
     let workers = [(), ()].map(|()| tokio::spawn(worker(&env, &opened, &stop)));
 
-    let verdict = |id: &String| (event_id(id), expected(id).to_owned());
+    let verdict = |id: &String| {
+        let (outcome, reason) = (expected(id), if id == PANICS { ": gave_up" } else { "" });
+        (event_id(&request_key(id), &format!("{outcome}{reason}")), outcome.to_owned())
+    };
     let wanted: BTreeSet<_> = ids.iter().chain([&PANICS.to_owned()]).map(verdict).collect();
     let answers = env.answers(wanted.len()).await;
     // What else was taken along is known only when the last of them is dead.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::event::Event;
 use crate::mailbox::Mailbox;
 use crate::support::{Amqp, Broker, Process, SimulatedApi, persistent, worker_command};
-pub use crate::support::{event_id, operation, variable};
+pub use crate::support::{event_id, key_of, operation, request_key, variable};
 
 /// How long anything may take that takes a moment on a machine with nothing else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -138,9 +138,8 @@ impl TestEnv {
 
     /// The same, if it comes in time.
     pub async fn event_within(&self, identity: &str, limit: Duration) -> Event {
-        let id = event_id(identity);
-        let events = self.mailbox().when(limit, |events| events.iter().any(|event| event.id() == id)).await;
-        let found = events.into_iter().find(|event| event.id() == id);
+        let events = self.mailbox().when(limit, |events| events.iter().any(|event| event.is_for(identity))).await;
+        let found = events.into_iter().find(|event| event.is_for(identity));
         found.unwrap_or_else(|| panic!("no event for {identity:?} within {limit:?}"))
     }
 

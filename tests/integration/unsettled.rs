@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{Broker, persistent};
-use crate::test_env::{PATIENCE, TestEnv, event_id, operation};
+use crate::test_env::{PATIENCE, TestEnv, event_id, key_of, operation};
 
 /// On a node that may be looked into, with a short limit and short waits.
 async fn impatient() -> TestEnv {
@@ -122,7 +122,8 @@ async fn a_follow_up_of_a_newer_worker_waits_for_one_until_a_minute_after_its_de
     let published = Instant::now();
     env.amqp.publish(&env.queue("followups"), "followup", body.as_bytes(), persistent()).await;
     let event = env.event_for("r-1").await;
-    assert_eq!((event.verdict().as_str(), event.id()), ("failed: unreadable_follow_up", event_id("r-1").as_str()));
+    let (verdict, key) = ("failed: unreadable_follow_up", key_of("message_id", "r-1", &operation("cancels-b")));
+    assert_eq!((event.verdict().as_str(), event.id()), (verdict, event_id(&key, verdict).as_str()));
     let took = published.elapsed().as_secs();
     assert!((8..16).contains(&took), "it took {took} s");
     let letter = env.dead_letters(1).await.remove(0);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::event::Event;
 use crate::support::{AmqpProxy, Broker, Process};
-use crate::test_env::{PATIENCE, TestEnv, event_id};
+use crate::test_env::{PATIENCE, TestEnv, event_id, request_key};
 
 /// So many ids for the simulator, told apart by the letter.
 fn ids(script: &str, letter: char, count: usize) -> Vec<String> {
@@ -23,17 +23,17 @@ fn borrowed(ids: &[String]) -> Vec<&str> {
 /// Waits until each of the requests has an answer, and returns how many events there are in all.
 async fn all_are_cancelled(env: &TestEnv, requests: &[&str]) -> usize {
     let end = Instant::now() + 3 * PATIENCE;
-    let wanted: HashMap<String, &str> = requests.iter().map(|id| (event_id(id), *id)).collect();
+    let wanted: HashMap<String, &str> = requests.iter().map(|id| (request_key(id), *id)).collect();
     loop {
         let events = env.events(0, Duration::ZERO).await;
-        let answered: HashSet<&str> = events.iter().map(Event::id).collect();
-        let missing: Vec<_> = wanted.iter().filter(|(event, _)| !answered.contains(event.as_str())).collect();
+        let answered: HashSet<String> = events.iter().map(Event::request_key).collect();
+        let missing: Vec<_> = wanted.iter().filter(|(key, _)| !answered.contains(*key)).collect();
         if missing.is_empty() {
             for event in &events {
                 let identity = event.data()["request_id"].as_str().unwrap();
                 assert_eq!(
                     (event.outcome(), event.id()),
-                    ("cancelled", event_id(identity).as_str()),
+                    ("cancelled", event_id(&request_key(identity), "cancelled").as_str()),
                     "{}",
                     event.data()
                 );

@@ -340,7 +340,7 @@ impl From<Outgoing> for Message {
         Self {
             body: message.body,
             content_type: message.content_type.to_owned(),
-            message_id: message.message_id,
+            message_id: message.message_id.unwrap_or_default(),
             correlation_id: message.correlation_id,
             headers: message.headers,
             ..Self::default()

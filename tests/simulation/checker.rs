@@ -16,8 +16,8 @@ pub fn check(env: &TestEnv, asked: &[Asked]) {
     for request in asked {
         check_request(request, &state, &events, &mut problems);
     }
-    let known: BTreeSet<String> = asked.iter().map(event_id).collect();
-    for event in events.iter().filter(|event| !known.contains(&event.id)) {
+    let known: BTreeSet<String> = asked.iter().map(request_key).collect();
+    for event in events.iter().filter(|event| !known.contains(&event.request_key)) {
         problems.push(format!("an event that nobody asked for: {event:?}"));
     }
     for letter in &state.dead {
@@ -33,9 +33,9 @@ pub fn check(env: &TestEnv, asked: &[Asked]) {
     state.violations.extend(problems);
 }
 
-fn event_id(request: &Asked) -> String {
+fn request_key(request: &Asked) -> String {
     let name = OperationName::parse(&request.name).expect("a name");
-    CancelRequest::new(name, Some(request.id.clone())).identity.event_id().to_string()
+    CancelRequest::new(name, Some(request.id.clone())).key().to_string()
 }
 
 fn read(message: &Message, problems: &mut Vec<String>) -> Option<ReceivedEvent> {
@@ -69,8 +69,13 @@ fn check_request(request: &Asked, state: &State, events: &[ReceivedEvent], probl
     if own.is_empty() {
         wrong("no answer");
     }
-    if own.iter().any(|event| event.id != event_id(request)) {
-        wrong("answered under another id");
+    if own.iter().any(|event| event.request_key != request_key(request)) {
+        wrong("answered under another key");
+    }
+    let ids: BTreeSet<(String, &str)> = own.iter().map(|event| (verdict(event), event.id.as_str())).collect();
+    let different: BTreeSet<&str> = ids.iter().map(|(_, id)| *id).collect();
+    if (ids.len(), different.len()) != (verdicts.len(), verdicts.len()) {
+        wrong("the same answer under two ids, or two under one");
     }
     if own.iter().any(|event| event.data.name.as_deref() != Some(&request.name)) {
         wrong("answered for another operation");

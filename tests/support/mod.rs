@@ -20,7 +20,7 @@ pub use broker::Broker;
 pub use certificates::Certificates;
 pub use dead_address::DeadAddress;
 pub use http::{Act, RawServer, Request, get, get_json};
-pub use names::{event_id, operation, variable};
+pub use names::{event_id, key_of, keys_of, operation, request_key, variable};
 pub use port::free_port;
 pub use process::{Process, worker_command};
 pub use simulated::SimulatedApi;

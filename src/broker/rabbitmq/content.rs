@@ -30,6 +30,7 @@ impl Content {
             correlation_id: properties.correlation_id().as_ref().map(ShortString::as_str),
             reply_to: properties.reply_to().as_ref().map(ShortString::as_str),
             timestamp: properties.timestamp().and_then(moment),
+            user_id: properties.user_id().as_ref().map(ShortString::as_str),
             headers: self.headers().filter(|(name, _)| is_read(name)).filter_map(texts).collect(),
         }
     }

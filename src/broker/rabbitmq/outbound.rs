@@ -6,13 +6,13 @@ use super::content::Content;
 use crate::broker::delivery_kind::DeliveryKind;
 use crate::broker::publish_error::PublishError;
 use crate::broker::target::Target;
-use crate::message::Outgoing;
+use crate::message::{DeadLetterHeaders, Outgoing};
 
 /// Says in a dead letter how many bytes of headers did not fit.
 const HEADERS_DROPPED: &str = "cancel-worker-headers-dropped";
 /// What a dead letter keeps of properties that would harm it.
 const EXPIRATION: &str = "cancel-worker-expiration";
-const USER_ID: &str = "cancel-worker-user-id";
+const USER_ID: &str = DeadLetterHeaders::USER_ID;
 /// The broker's count of deliveries from the queue that the message leaves.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// What the broker's headers on why and where it dead-lettered a message begin with. With them it would take what comes
@@ -44,8 +44,10 @@ impl Outbound {
             .with_content_type(message.content_type.into())
             .with_delivery_mode(PERSISTENT)
             .with_app_id(APP_ID.into())
-            .with_message_id(short("message_id", message.message_id)?)
             .with_timestamp(u64::try_from(message.timestamp.unix_timestamp()).unwrap_or_default());
+        if let Some(id) = message.message_id {
+            properties = properties.with_message_id(short("message_id", id)?);
+        }
         if let Some(id) = message.correlation_id {
             properties = properties.with_correlation_id(short("correlation_id", id)?);
         }
@@ -196,7 +198,7 @@ mod tests {
         Outgoing {
             body: b"{}".to_vec(),
             content_type: "application/json",
-            message_id: "m".to_owned(),
+            message_id: Some("m".to_owned()),
             correlation_id: Some("c".to_owned()),
             kind: Some("t".to_owned()),
             timestamp: datetime!(2023-11-14 22:13:20.5 UTC),

@@ -9,8 +9,10 @@ use crate::message::envelope::Envelope;
 /// A result event as its consumers read it, from either content mode.
 #[derive(Clone, Debug)]
 pub struct ReceivedEvent {
-    /// CloudEvents `id`: the same for every repetition.
+    /// CloudEvents `id`: the same for every repetition of this answer.
     pub id: String,
+    /// CloudEvents extension `requestkey`: the same for every answer to one request.
+    pub request_key: String,
     /// CloudEvents `source`.
     pub source: String,
     /// CloudEvents `type`.
@@ -45,6 +47,11 @@ pub struct ResultData {
     pub finished_at: OffsetDateTime,
     /// Calls made; unknown of a request whose follow-up could not be read.
     pub attempts: Option<Calls>,
+    /// How often the request was published again after it had failed.
+    #[serde(default)]
+    pub replay: u32,
+    /// The broker's user who published the request, which the broker has checked.
+    pub user_id: Option<String>,
     /// The request's own.
     pub requested_by: Option<String>,
     /// The request's own.
@@ -81,6 +88,7 @@ pub enum UnreadableEvent {
 #[derive(Deserialize)]
 struct Structured {
     id: String,
+    requestkey: String,
     source: String,
     #[serde(rename = "type")]
     kind: String,
@@ -96,8 +104,8 @@ impl ReceivedEvent {
     pub fn read(envelope: &Envelope<'_>) -> Result<Self, UnreadableEvent> {
         let media_type = cloud_event::media_type(envelope.content_type.unwrap_or_default());
         if media_type.eq_ignore_ascii_case(cloud_event::STRUCTURED) {
-            let Structured { id, source, kind, subject, data } = serde_json::from_slice(envelope.body)?;
-            return Ok(Self { id, source, kind, subject, data });
+            let Structured { id, requestkey, source, kind, subject, data } = serde_json::from_slice(envelope.body)?;
+            return Ok(Self { id, request_key: requestkey, source, kind, subject, data });
         }
         let header = |name: &'static str| {
             let mut attributes =
@@ -107,6 +115,7 @@ impl ReceivedEvent {
         };
         Ok(Self {
             id: header("id")?,
+            request_key: header("requestkey")?,
             source: header("source")?,
             kind: header("type")?,
             subject: header("subject").ok(),

@@ -3,12 +3,13 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Progress, Reason};
-use crate::message::cloud_event::STRUCTURED_UTF8;
+use crate::message::cloud_event::{self, STRUCTURED_UTF8};
 use crate::message::envelope::Outgoing;
 use crate::message::follow_up::UnreadableFollowUp;
 use crate::message::identity::{Identity, MAX_SHORT_STRING};
 use crate::message::json::JsonObject;
 use crate::message::request::{CancelRequest, RequestContext, Unusable};
+use crate::message::request_key::RequestKey;
 use crate::message::timestamp;
 use crate::message::trace_context;
 
@@ -39,6 +40,7 @@ const MAX_LEAST_CONTEXT: usize = 4096;
 /// The one answer to a request, before it is written.
 #[derive(Clone, Debug)]
 pub struct ResultEvent<'a> {
+    key: RequestKey,
     identity: &'a Identity,
     details: &'a RequestContext,
     name: Option<&'a str>,
@@ -72,6 +74,7 @@ impl<'a> ResultEvent<'a> {
         finished_at: OffsetDateTime,
     ) -> Self {
         Self {
+            key: request.key(),
             identity: &request.identity,
             details: &request.details,
             name: Some(request.name.as_str()),
@@ -104,6 +107,7 @@ impl<'a> ResultEvent<'a> {
         finished_at: OffsetDateTime,
     ) -> Option<Self> {
         Some(Self {
+            key: request.key()?,
             identity: request.identity.as_ref()?,
             details: &request.details,
             name: request.name.as_deref(),
@@ -120,7 +124,8 @@ impl<'a> ResultEvent<'a> {
     /// The event as a message. Its `correlation_id` is the request's, else the request's identity.
     #[must_use]
     pub fn encode(&self, format: &EventFormat) -> Outgoing {
-        let id = self.identity.event_id().to_string();
+        let id = self.key.event_id(self.outcome).to_string();
+        let key = self.key.to_string();
         let kind = format!("{}.operation.{}", format.type_prefix, self.outcome.as_str());
         let time = timestamp::millis(self.finished_at);
         let attributes = [
@@ -130,6 +135,7 @@ impl<'a> ResultEvent<'a> {
             ("type", Some(kind.as_str())),
             ("subject", self.name),
             ("time", Some(time.as_str())),
+            ("requestkey", Some(key.as_str())),
         ];
         let mut body = Vec::with_capacity(self.size_hint());
         let mut headers =
@@ -145,8 +151,7 @@ impl<'a> ResultEvent<'a> {
             }
             EventMode::Binary => {
                 JsonObject::write(&mut body, |data| self.write_data(data));
-                let header =
-                    |(name, value): (_, Option<&str>)| Some((format!("cloudEvents:{name}"), value?.to_owned()));
+                let header = |(name, value): (_, Option<&str>)| Some(cloud_event::header(name, value?));
                 headers.extend(attributes.into_iter().filter_map(header));
                 "application/json"
             }
@@ -154,7 +159,7 @@ impl<'a> ResultEvent<'a> {
         Outgoing {
             body,
             content_type,
-            message_id: id,
+            message_id: Some(id),
             correlation_id: Some(
                 self.details.correlation_id.as_deref().unwrap_or_else(|| self.identity.as_str()).to_owned(),
             ),
@@ -197,6 +202,8 @@ impl<'a> ResultEvent<'a> {
                 attempts.number("get", calls.get);
             });
         }
+        data.number("replay", self.details.replay);
+        data.text("user_id", self.details.user_id.as_deref());
         data.text("requested_by", self.details.requested_by.as_deref());
         data.text("reason", self.details.reason.as_deref());
         data.raw("context", self.context);

@@ -4,12 +4,17 @@ use time::OffsetDateTime;
 
 use super::request_body::RequestBody;
 use super::request_context::RequestContext;
+use crate::message::cloud_event;
 use crate::message::envelope::Outgoing;
-use crate::message::identity::Identity;
+use crate::message::identity::{Identity, IdentityKind};
 use crate::message::json::JsonObject;
 use crate::message::operation_name::OperationName;
+use crate::message::request_key::RequestKey;
 use crate::message::timestamp;
 use crate::message::trace_context;
+
+/// The CloudEvents `type` of a request that is published again: its own is not kept, and nobody reads it.
+const EVENT_TYPE: &str = "cancel-worker.request";
 
 /// "Cancel this operation", as upstream published it.
 #[derive(Clone, Debug)]
@@ -30,7 +35,8 @@ impl CancelRequest {
     /// A request for an operation that says nothing else. It is known by its id, else by the operation's name.
     #[must_use]
     pub fn new(name: OperationName, request_id: Option<String>) -> Self {
-        let identity = Identity::new(request_id.as_deref().unwrap_or_else(|| name.as_str()));
+        let of_name = || Identity::of_name(name.as_str());
+        let identity = request_id.as_deref().map_or_else(of_name, Identity::of_request_id);
         let details = RequestContext { request_id, ..RequestContext::default() };
         Self { name, deadline: None, timeout: None, identity, details }
     }
@@ -38,6 +44,12 @@ impl CancelRequest {
     /// A request of the parts that were read.
     pub(in crate::message) fn assemble(name: OperationName, identity: Identity, body: RequestBody) -> Self {
         Self { name, deadline: body.deadline, timeout: body.timeout, identity, details: body.details }
+    }
+
+    /// The same for every answer to this request, and of no other.
+    #[must_use]
+    pub fn key(&self) -> RequestKey {
+        RequestKey::new(&self.identity, Some(self.name.as_str()), self.details.replay)
     }
 
     /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;
@@ -56,21 +68,29 @@ impl CancelRequest {
         }
     }
 
-    /// The request as upstream would publish it, in JSON. Read again it is the same request with the same identity, but
-    /// for `reply_to`, which belongs to one connection of the requester, and `requested_at`, which is cut to seconds (and
-    /// is `now` where it is not known).
+    /// The request as upstream would publish it, in JSON; a binary CloudEvent where it is known as one. Read again it is the
+    /// same request with the same identity, but for `reply_to` and `user_id`, which belong to one connection of the
+    /// requester, and `requested_at`, which is cut to seconds (and is `now` where it is not known).
     #[must_use]
     pub fn to_message(&self, now: OffsetDateTime) -> Outgoing {
         let mut body = Vec::with_capacity(self.size_hint());
         JsonObject::write(&mut body, |object| self.write_fields(object));
+        let mut headers =
+            trace_context::headers(self.details.traceparent.as_deref(), self.details.tracestate.as_deref());
+        if let Some((source, id)) = self.identity.event_parts() {
+            let attributes = [("specversion", "1.0"), ("id", id), ("source", source), ("type", EVENT_TYPE)];
+            headers.extend(attributes.map(|(name, value)| cloud_event::header(name, value)));
+        }
+        // What says its name, and nothing else, is known by its name.
+        let is_named = matches!(self.identity.kind(), IdentityKind::RequestId | IdentityKind::MessageId);
         Outgoing {
             body,
             content_type: "application/json",
-            message_id: self.identity.as_str().to_owned(),
+            message_id: is_named.then(|| self.identity.as_str().to_owned()),
             correlation_id: self.details.correlation_id.clone(),
             kind: None,
             timestamp: self.details.requested_at.unwrap_or(now),
-            headers: trace_context::headers(self.details.traceparent.as_deref(), self.details.tracestate.as_deref()),
+            headers,
         }
     }
 

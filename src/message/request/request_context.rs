@@ -13,6 +13,8 @@ pub struct RequestContext {
     pub reason: Option<String>,
     /// By whom, 1 to 4,096 bytes.
     pub requested_by: Option<String>,
+    /// AMQP `user_id`, 1 to 255 bytes: the broker's user who published, which the broker has checked.
+    pub user_id: Option<String>,
     /// A JSON object that is handed back byte by byte, nested at most 100 deep; not that of a body that is too large.
     pub context: Option<Arc<RawValue>>,
     /// AMQP `correlation_id`, 1 to 255 bytes.
@@ -25,4 +27,6 @@ pub struct RequestContext {
     pub traceparent: Option<String>,
     /// W3C trace context, only beside a `traceparent`.
     pub tracestate: Option<String>,
+    /// How often it was published again after it had failed, by its header.
+    pub replay: u32,
 }

@@ -11,9 +11,10 @@ use super::request_body::RequestBody;
 use super::request_context::RequestContext;
 use super::unusable::Unusable;
 use crate::message::cloud_event;
+use crate::message::dead_letter::DeadLetterHeaders;
 use crate::message::envelope::Envelope;
 use crate::message::identity::{Identity, MAX_SHORT_STRING};
-use crate::message::json::{BODY, FieldError, FirstError};
+use crate::message::json::{BODY, FieldError, FirstError, quoted};
 use crate::message::name_patterns::NamePatterns;
 use crate::message::trace_context;
 
@@ -142,7 +143,18 @@ impl Reading<'_> {
         }
     }
 
-    fn finish(self, envelope: &Envelope<'_>) -> Result<CancelRequest, Box<Unusable>> {
+    /// A dead letter says how often its request was replayed before: that it comes again is one more.
+    fn replay(&mut self, envelope: &Envelope<'_>) -> u32 {
+        let Some(before) = header(envelope, DeadLetterHeaders::REPLAY) else { return 0 };
+        let before = before.parse::<u32>().map_err(|_| {
+            let name = DeadLetterHeaders::REPLAY;
+            FieldError(format!("the header `{name}` must be a number such as \"0\", but is {}", quoted(before)))
+        });
+        self.problem.take(before).map_or(0, |before| before.saturating_add(1))
+    }
+
+    fn finish(mut self, envelope: &Envelope<'_>) -> Result<CancelRequest, Box<Unusable>> {
+        self.body.details.replay = self.replay(envelope);
         let Self { problem: FirstError(problem), event, mut body, .. } = self;
         let event = event.unwrap_or_default();
         let identity = identity(&body, event.identity.as_ref(), envelope);
@@ -158,6 +170,11 @@ impl Reading<'_> {
     }
 }
 
+/// The value of a header.
+fn header<'a>(envelope: &Envelope<'a>, name: &str) -> Option<&'a str> {
+    envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value)
+}
+
 /// How a body is compressed, by its property or by its first bytes.
 fn compression<'a>(envelope: &Envelope<'a>) -> Option<&'a str> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -168,12 +185,12 @@ fn compression<'a>(envelope: &Envelope<'a>) -> Option<&'a str> {
 
 /// Reads what the message says beside its body.
 fn read_metadata(details: &mut RequestContext, envelope: &Envelope<'_>, event: &Attributes) {
-    let header = |name| envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
-    let parent = header("traceparent").or(event.traceparent.as_deref()).and_then(trace_context::traceparent);
-    let state = header("tracestate").or(event.tracestate.as_deref()).and_then(trace_context::tracestate);
+    let parent = header(envelope, "traceparent").or(event.traceparent.as_deref()).and_then(trace_context::traceparent);
+    let state = header(envelope, "tracestate").or(event.tracestate.as_deref()).and_then(trace_context::tracestate);
     let direct = short(envelope.reply_to).filter(|queue| queue.starts_with(DIRECT_REPLY));
     details.correlation_id = short(envelope.correlation_id).map(str::to_owned);
     details.reply_to = direct.map(str::to_owned);
+    details.user_id = short(envelope.user_id).map(str::to_owned);
     details.requested_at = event.time.or(envelope.timestamp);
     details.traceparent = parent.map(str::to_owned);
     details.tracestate = state.filter(|_| parent.is_some()).map(str::to_owned);
@@ -183,9 +200,9 @@ fn read_metadata(details: &mut RequestContext, envelope: &Envelope<'_>, event: &
 const NAMELESS: &str = "`name` is missing: the operation's name, such as \"projects/*/locations/*/operations/*\"";
 
 fn identity(body: &RequestBody, event: Option<&Identity>, envelope: &Envelope<'_>) -> Option<Identity> {
-    let request_id = body.details.request_id.as_deref().map(Identity::new);
-    let or_message = || short(envelope.message_id).map(Identity::new);
-    request_id.or_else(|| event.cloned()).or_else(or_message).or_else(|| body.name_as_given().map(Identity::new))
+    let request_id = body.details.request_id.as_deref().map(Identity::of_request_id);
+    let or_message = || short(envelope.message_id).map(Identity::of_message_id);
+    request_id.or_else(|| event.cloned()).or_else(or_message).or_else(|| body.name_as_given().map(Identity::of_name))
 }
 
 /// A property that is set.

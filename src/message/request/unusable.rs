@@ -1,6 +1,7 @@
 use super::request_body::RequestBody;
 use super::request_context::RequestContext;
 use crate::message::identity::Identity;
+use crate::message::request_key::RequestKey;
 
 /// A request that cannot be used: why, and all that could be read of it in spite of that, so that upstream can be told.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -17,6 +18,12 @@ pub struct Unusable {
 }
 
 impl Unusable {
+    /// The same for every answer to this request, and of no other; `None` where nothing tells whose it is.
+    #[must_use]
+    pub fn key(&self) -> Option<RequestKey> {
+        Some(RequestKey::new(self.identity.as_ref()?, self.name.as_deref(), self.details.replay))
+    }
+
     /// Of what could be read.
     pub(in crate::message) fn assemble(problem: String, identity: Option<Identity>, body: RequestBody) -> Self {
         Self { problem, identity, name: body.name.map(String::from).or(body.misnamed), details: body.details }
