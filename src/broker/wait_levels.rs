@@ -37,6 +37,9 @@ pub struct WaitLevels {
     levels: Vec<WaitLevel>,
 }
 
+/// A wait may become so much longer for want of a level, however short it is: another turn through the broker costs more.
+const MAX_SHORT_EXCESS: Duration = Duration::from_secs(2);
+
 impl WaitLevels {
     /// Those of the settings. None without any.
     #[must_use]
@@ -82,6 +85,14 @@ impl WaitLevels {
         }
     }
 
+    /// Where to wait for a backoff: the smallest level that is not shorter, if it is at most a quarter or two seconds longer
+    /// and ends no later than `latest` from now; else where to begin a wait of which the rest follows.
+    #[must_use]
+    pub fn level_near(&self, wait: Duration, latest: Duration) -> &WaitLevel {
+        let longer = wait.saturating_add((wait / 4).max(MAX_SHORT_EXCESS));
+        self.level_for(wait, latest.min(longer))
+    }
+
     /// Where to begin a wait of which the rest can follow: the largest level that is not longer, but always a level.
     #[must_use]
     pub fn level_within(&self, wait: Duration) -> &WaitLevel {
@@ -105,6 +116,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_backoff_becomes_little_longer_or_is_waited_for_in_parts() {
+        for (wait, latest, label) in [
+            (0, 3600, "1s"),
+            (3, 3600, "5s"),
+            (4, 3600, "5s"),
+            (6, 3600, "5s"), // and 1 s more: 1m would be ten times that
+            (47, 3600, "5s"),
+            (48, 3600, "1m"),
+            (60, 3600, "1m"),
+            (61, 3600, "1m"),
+            (240, 3600, "5m"),
+            (50, 55, "5s"), // 1m would end after the deadline
+            (4000, 9000, "5m"),
+        ] {
+            assert_eq!(wait_levels().level_near(secs(wait), secs(latest)).label(), label, "{wait} s of {latest} s");
+        }
+    }
 
     const fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

@@ -49,6 +49,10 @@ pub struct Conclusion {
 /// Before "lost" or "protocol error" is believed, the get is repeated after each of these: about 10 s in all.
 const RECHECK_DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
 
+/// Between two gets of an operation whose cancel was accepted long ago: this share of its age, but not longer than that.
+const OLD_POLL_SHARE: u32 = 50;
+const MAX_OLD_POLL: Duration = Duration::from_secs(300);
+
 /// What to do with a request that was just read, or that comes back from a wait.
 pub fn resume(progress: &mut Progress) -> Step {
     let wait = std::mem::take(&mut progress.wait_left);
@@ -236,9 +240,15 @@ impl Transition<'_> {
         if self.out_of_time() {
             return self.deadline_exceeded();
         }
-        let interval = self.policy.polling.delay(self.progress.polls);
+        let interval = self.policy.polling.delay(self.progress.polls).max(self.old_poll());
         self.progress.polls = self.progress.polls.saturating_add(1);
         self.wait(self.policy.polling.shortened(interval, self.jitter))
+    }
+
+    /// What has taken long will most likely take longer: a fiftieth of the time since the cancel was accepted.
+    fn old_poll(&self) -> Duration {
+        let age = self.progress.accepted_at.map_or(Duration::ZERO, |at| (self.now - at).try_into().unwrap_or_default());
+        (age / OLD_POLL_SHARE).min(MAX_OLD_POLL)
     }
 
     fn not_found(&mut self, error: ErrorDetail) -> Step {

@@ -19,6 +19,7 @@ pub(super) fn policy() -> Policy {
         retry: Backoff::new(second, 2.0, 32 * second, 0.25).expect("valid"),
         polling: Backoff::new(second, 1.5, 20 * second, 0.2).expect("valid"),
         conflict_retries: 2,
+        last_call_timeout: 3 * second,
     }
 }
 
@@ -351,6 +352,18 @@ mod get {
             .waits(20.0)
             .answered(Step::Get, operation(true, Some(1)))
             .ends(Outcome::Cancelled);
+    }
+
+    #[test]
+    fn an_operation_whose_cancel_was_accepted_long_ago_is_asked_for_ever_less_often() {
+        for (age, wait) in [(999, 20), (1500, 30), (3600, 72), (14_999, 299), (15_000, 300), (80_000, 300)] {
+            let mut progress = TestEnv::accepted().progress;
+            (progress.polls, progress.deadline) = (100, START + 24 * HOUR);
+            let now = START + Duration::from_secs(age);
+            let (_, step) = next_step(progress, not_done(), false, now, 0.0, &policy());
+            let Step::Wait(waits) = step else { panic!("{step:?}") };
+            assert_eq!(waits.as_secs(), wait, "after {age} s");
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Api {
     pub connect_timeout: HumanDuration,
     /// For one call, body included.
     pub call_timeout: HumanDuration,
+    /// For the last call about an operation, at its deadline.
+    pub last_call_timeout: HumanDuration,
     /// Longest answer that is read.
     pub response_limit: ByteSize,
     /// Where the bearer token comes from.
@@ -64,6 +66,7 @@ impl Api {
         self.check_client_certificate()?;
         self.check_endpoints()?;
         within("api.call_timeout", self.call_timeout, millis(1)..=hours(24))?;
+        within("api.last_call_timeout", self.last_call_timeout, millis(1)..=hours(24))?;
         within("api.connect_timeout", self.connect_timeout, millis(1)..=hours(24))?;
         within("api.response_limit", self.response_limit, ByteSize::kib(1)..=ByteSize::gib(1))?;
         self.credentials.check()

@@ -20,6 +20,8 @@ pub struct Worker {
     pub inline_slots: usize,
     /// Deadline of requests that set none, from when they are first seen.
     pub default_timeout: HumanDuration,
+    /// The latest deadline of any request, from when it is first seen.
+    pub max_timeout: HumanDuration,
     /// From SIGTERM to the end.
     pub shutdown_grace: HumanDuration,
     /// Longest request body.
@@ -35,7 +37,8 @@ impl Worker {
         within("worker.inline_wait", self.inline_wait, millis(0)..=millis(600_000))?;
         within("worker.inline_slots", self.inline_slots, 0..=MAX_INLINE_SLOTS)?;
         let year = HumanDuration(Duration::from_secs(31_557_600));
-        within("worker.default_timeout", self.default_timeout, millis(1)..=year)?;
+        within("worker.max_timeout", self.max_timeout, millis(1)..=year)?;
+        within("worker.default_timeout", self.default_timeout, millis(1)..=self.max_timeout)?;
         within("worker.shutdown_grace", self.shutdown_grace, millis(0)..=hours(24))?;
         // RabbitMQ takes no larger message, whatever its settings.
         within("worker.request_limit", self.request_limit, ByteSize::kib(1)..=ByteSize::mib(512))

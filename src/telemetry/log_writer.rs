@@ -273,7 +273,8 @@ mod tests {
             }
         }
         assert_eq!(whole + lost, LINES);
-        let kept = whole * 1000;
+        // The room may end within a line.
+        let kept = (whole + 1) * 1000;
         assert!(kept >= 512 << 10, "{kept} bytes were kept");
     }
 

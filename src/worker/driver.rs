@@ -1,7 +1,12 @@
+use tokio::time::timeout;
+
 use super::call_permits::{CallPermits, OperationPermits, Permit};
 use super::clock::{Clock, jitter};
+use super::last_calls::LastCalls;
 use super::waiting::{Wait, WaitBudget, WaitReason};
-use crate::cancellation::{Conclusion, Policy, Progress, Step, next_step, resume};
+use crate::cancellation::{
+    Conclusion, ErrorDetail, Failure, FailureKind, Policy, Progress, Reply, Step, next_step, resume,
+};
 use crate::message::OperationName;
 use crate::operations_api::{Call, CallSent, Operations};
 
@@ -17,7 +22,9 @@ pub async fn drive<O: Operations, B: WaitBudget>(
     mut budget: B,
     clock: Clock,
 ) -> (Progress, Result<Conclusion, B::End>) {
-    let driver = Driver { operations, permits: call_permits.permits(operations, name), name, policy, clock };
+    let permits = call_permits.permits(operations, name);
+    let last_calls = LastCalls::new(policy.last_call_timeout);
+    let mut driver = Driver { operations, permits, name, policy, clock, last_calls };
     let mut step = resume(&mut progress);
     // A wait that is left at the very beginning is the rest of one that began in the broker.
     let mut reason = WaitReason::Remainder;
@@ -25,7 +32,8 @@ pub async fn drive<O: Operations, B: WaitBudget>(
     loop {
         let wait = match step {
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
-            Step::Wait(wait) => Wait { wait, reason },
+            // What is left of a wait was reckoned before the broker kept it, perhaps for longer than it was to.
+            Step::Wait(wait) => Wait { wait, reason }.at_most(progress.time_left(clock.now())),
             Step::WaitBehind => driver.wait_behind(&progress),
             Step::Cancel | Step::Get => {
                 if called && let Err(end) = budget.call_again() {
@@ -49,6 +57,13 @@ pub async fn drive<O: Operations, B: WaitBudget>(
     }
 }
 
+/// A call that was made, and had no answer by the deadline.
+fn cut_at_deadline() -> Reply {
+    let message = "no answer by the request's deadline, where the call was cut".to_owned();
+    let error = ErrorDetail { message, ..ErrorDetail::default() };
+    Reply::Failure(Failure { kind: FailureKind::Unavailable, error, retry_after: None })
+}
+
 /// What drives one operation and stays the same from call to call.
 struct Driver<'a, O> {
     operations: &'a O,
@@ -56,6 +71,7 @@ struct Driver<'a, O> {
     name: &'a OperationName,
     policy: &'a Policy,
     clock: Clock,
+    last_calls: LastCalls,
 }
 
 impl<'a, O: Operations> Driver<'a, O> {
@@ -69,12 +85,14 @@ impl<'a, O: Operations> Driver<'a, O> {
         })
     }
 
-    /// Makes the call that this step asks for, and decides on its answer.
-    async fn call(&self, permit: Permit<'_>, step: &Step, progress: Progress) -> (Progress, Step) {
+    /// Makes the call that this step asks for, and decides on its answer. One that is cut is no news of its endpoint.
+    async fn call(&mut self, permit: Permit<'_>, step: &Step, progress: Progress) -> (Progress, Step) {
         let probe = permit.is_probe();
         let call = if matches!(step, Step::Cancel) { Call::Cancel } else { Call::Get };
         let sent = CallSent::default();
-        let reply = permit.call(&sent, self.operations.call(call, self.name, &sent)).await;
+        let limit = self.last_calls.limit(progress.time_left(self.clock.now()));
+        let calling = permit.call(&sent, self.operations.call(call, self.name, &sent));
+        let reply = timeout(limit, calling).await.unwrap_or_else(|_| cut_at_deadline());
         next_step(progress, reply, probe, self.clock.now(), jitter(), self.policy)
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Handler<O> {
     pub(super) wait_levels: WaitLevels,
     pub(super) format: EventFormat,
     pub(super) default_timeout: Duration,
+    /// No deadline is later than this after its request was first seen.
+    pub(super) max_timeout: Duration,
     pub(super) request_limit: usize,
     /// What the requests' operations may be called.
     pub(super) names: NamePatterns,
@@ -85,7 +87,7 @@ impl<O: Operations> Handler<O> {
                 let request = CancelRequest::read(&envelope, self.request_limit, &self.names)
                     .map_err(|unusable| Box::new(self.refuse_request(&unusable)))?;
                 let first_seen = self.clock.now();
-                let deadline = request.deadline_from(first_seen, self.default_timeout);
+                let deadline = request.deadline_from(first_seen, self.default_timeout, self.max_timeout);
                 let progress = Progress::new(first_seen, deadline);
                 Ok(FollowUp { request, progress, quarantined: 0, concluded: None })
             }

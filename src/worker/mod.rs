@@ -12,6 +12,7 @@
 //! | `in_hand` | the tasks of what a session holds, and what ends it |
 //! | `handler`, `disposition` | what becomes of a delivery: talks to the Operations API, never to the broker |
 //! | `driver` | [`drive`]: the calls and waits that `cancellation` decides on; the `cancel` command uses it as well |
+//! | `last_calls` | how long a call may take near its operation's deadline |
 //! | `call_permits` | [`CallPermits`]: whether a call goes now, by circuit breaker and rate limit |
 //! | `waiting` | every wait by one table: held in memory or not, at which wait level, what is left; [`WaitBudget`] |
 //! | `settler` | does what was decided; nothing else publishes or acknowledges |
@@ -24,6 +25,7 @@ mod disposition;
 mod driver;
 mod handler;
 mod in_hand;
+mod last_calls;
 mod quarantine;
 mod settler;
 mod supervisor;

@@ -237,6 +237,7 @@ fn handler<O>(
             mode: settings.events.mode,
         },
         default_timeout: *settings.worker.default_timeout,
+        max_timeout: *settings.worker.max_timeout,
         request_limit: settings.worker.request_limit(),
         names: settings.api.names.clone(),
         keep_failed: settings.worker.keep_failed,
@@ -258,6 +259,7 @@ pub fn policy(settings: &Settings) -> Result<Policy, InvalidBackoff> {
         retry: settings.retry.intervals()?,
         polling: settings.polling.intervals()?,
         conflict_retries: settings.retry.conflict_retries,
+        last_call_timeout: *settings.api.last_call_timeout,
     })
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | reason | held in memory | otherwise, at which wait level | what is left after that level |
 //! |---|---|---|---|
-//! | [`Backoff`](WaitReason::Backoff): the decisions on this operation | if it is not longer than `max_backoff` and ends within `max_hold` | the smallest that is not shorter, unless its end is past the deadline; then the largest that is not longer | what the level is shorter |
+//! | [`Backoff`](WaitReason::Backoff): the decisions on this operation | if it is not longer than `max_backoff` and ends within `max_hold` | the smallest that is not shorter, unless it is more than a quarter and 2 s longer, or its end past the deadline; then the largest that is not longer | what the level is shorter |
 //! | [`RateLimited`](WaitReason::RateLimited): others go first | if it ends within `max_hold` | the largest that is not longer: a turn that is missed is lost | what the level is shorter |
 //! | [`Remainder`](WaitReason::Remainder): the rest of a longer wait | if it ends within `max_hold` | as above | as above |
 //! | [`Remainder`](WaitReason::Remainder) of zero: the next call follows the last at once | within `max_hold`, and within [`MIN_HOLD`] in any case; it needs no slot | the shortest | nothing |
@@ -144,7 +144,7 @@ fn is_held(wait: Wait, context: &WaitContext<'_>) -> bool {
 fn delayed(Wait { wait, reason }: Wait, context: &WaitContext<'_>) -> Delayed {
     let WaitContext { levels, time_left, jitter, .. } = *context;
     let level = match reason {
-        WaitReason::Backoff => levels.level_for(wait, time_left),
+        WaitReason::Backoff => levels.level_near(wait, time_left),
         WaitReason::RateLimited | WaitReason::Remainder => levels.level_within(wait),
         WaitReason::CircuitOpen => levels.level_around(wait, time_left, jitter),
     };
@@ -302,7 +302,9 @@ mod tests {
         let late_jitter = WaitContext { jitter: 0.9, ..usual };
         for (wait, context, expected) in [
             (backoff(5), usual, "held"),
-            (backoff(6), usual, "1m"), // longer than max_backoff
+            (backoff(6), usual, "5s, then 1 s"), // longer than max_backoff; 1m would be much more than was asked for
+            (backoff(50), usual, "1m"),
+            (backoff(47), usual, "5s, then 42 s"),
             (backoff(2), held_for_8, "held"),
             (backoff(3), held_for_8, "5s"), // would end after max_hold
             (backoff(3), no_slot, "5s"),

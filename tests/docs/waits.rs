@@ -37,7 +37,7 @@ fn the_intervals_of_retries_and_polls_are_those_of_the_policy() {
 fn a_backoff_waits_at_the_level_that_the_table_says() {
     let levels = WaitLevels::of(&defaults().amqp.topology).unwrap();
     for row in table(&read("src/README.md"), "| wait | wait level |") {
-        let level = levels.level_for(duration(&row[0]), Duration::MAX);
+        let level = levels.level_near(duration(&row[0]), Duration::MAX);
         assert_eq!(quoted(&row[1]), [level.label()], "{row:?}");
     }
 }

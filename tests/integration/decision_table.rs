@@ -230,6 +230,27 @@ async fn what_nothing_else_ends_ends_at_the_deadline_and_is_never_guessed() {
 }
 
 #[tokio::test]
+async fn an_api_that_hangs_is_answered_for_within_four_seconds_of_the_deadline() {
+    let api = Api::start(&[("api.call_timeout", "15s")]).await;
+    let seconds = [0, 1, 2, 5];
+    let calling = seconds.iter().flat_map(|seconds| {
+        let deadline = Duration::from_secs(*seconds);
+        ["hangs", "hangsget"].map(|script| (script, deadline))
+    });
+    let done = join_all(calling.map(async |(script, deadline)| {
+        let id = format!("{script}-d{}", deadline.as_secs());
+        (script, deadline, api.drive(&id, deadline).await)
+    }));
+    for (script, deadline, pursued) in done.await {
+        let expected = if script == "hangs" { Reason::Unavailable } else { Reason::DeadlineExceeded };
+        assert_eq!(pursued.conclusion.outcome, Failed(expected), "{script}: {:?}", pursued.conclusion);
+        let latest = deadline + Duration::from_secs(4) + SLACK;
+        assert!(pursued.took >= deadline && pursued.took < latest, "{script} of {deadline:?}: {:?}", pursued.took);
+        assert_eq!(pursued.progress.calls.cancel, 1, "{script}: it was asked for");
+    }
+}
+
+#[tokio::test]
 async fn a_request_whose_deadline_has_passed_gets_its_cancel_all_the_same() {
     let api = Api::start(&[]).await;
     for (id, outcome, calls) in [

@@ -53,19 +53,25 @@ impl CancelRequest {
     }
 
     /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;
-    /// with neither, `default_timeout` after it.
+    /// with neither, `default_timeout` after it. Never later than `max_timeout` after it.
     #[must_use]
-    pub fn deadline_from(&self, first_seen: OffsetDateTime, default_timeout: Duration) -> OffsetDateTime {
+    pub fn deadline_from(
+        &self,
+        first_seen: OffsetDateTime,
+        default_timeout: Duration,
+        max_timeout: Duration,
+    ) -> OffsetDateTime {
         let after = |timeout: Duration| {
             let timeout = time::Duration::try_from(timeout).unwrap_or(time::Duration::MAX);
             first_seen.checked_add(timeout).unwrap_or(timestamp::LAST).min(timestamp::LAST)
         };
-        match (self.deadline, self.timeout) {
+        let asked = match (self.deadline, self.timeout) {
             (Some(deadline), Some(timeout)) => deadline.min(after(timeout)),
             (Some(deadline), None) => deadline,
             (None, Some(timeout)) => after(timeout),
             (None, None) => after(default_timeout),
-        }
+        };
+        asked.min(after(max_timeout))
     }
 
     /// The request as upstream would publish it, in JSON; a binary CloudEvent where it is known as one. Read again it is the
@@ -125,15 +131,20 @@ mod tests {
         let seen = datetime!(2026-01-31 12:00 UTC);
         let minute = Duration::from_secs(60);
         let mut request = CancelRequest::new(name, None);
-        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01 UTC));
-        assert_eq!(request.deadline_from(seen, Duration::MAX), timestamp::LAST);
+        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01 UTC));
+        assert_eq!(request.deadline_from(seen, Duration::MAX, Duration::MAX), timestamp::LAST);
         request.timeout = Some(2 * minute);
-        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:02 UTC));
+        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:02 UTC));
         request.deadline = Some(datetime!(2026-01-31 12:01:30 UTC));
-        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01:30 UTC));
+        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01:30 UTC));
         request.timeout = Some(minute);
-        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01 UTC));
+        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01 UTC));
         request.timeout = None;
-        assert_eq!(request.deadline_from(seen, minute), datetime!(2026-01-31 12:01:30 UTC));
+        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01:30 UTC));
+        assert_eq!(
+            request.deadline_from(seen, minute, minute),
+            datetime!(2026-01-31 12:01 UTC),
+            "the longest there is"
+        );
     }
 }

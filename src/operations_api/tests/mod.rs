@@ -34,6 +34,7 @@ pub(super) fn api() -> settings::Api {
         ca_file: None,
         connect_timeout: HumanDuration(Duration::from_secs(5)),
         call_timeout: HumanDuration(Duration::from_secs(15)),
+        last_call_timeout: HumanDuration(Duration::from_secs(3)),
         response_limit: ByteSize::mib(1),
         credentials: settings::Credentials {
             kind: CredentialsKind::None,
