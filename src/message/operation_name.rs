@@ -54,6 +54,12 @@ impl OperationName {
         &self.0
     }
 
+    /// The operation's own id: the last segment.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The project; empty where the name does not begin with one.
     #[must_use]
     pub fn project(&self) -> &str {

@@ -12,6 +12,7 @@ use super::retry_delay;
 use super::text::{MAX_MESSAGE_BYTES, printable};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::google_rpc::Code;
+use crate::message::OperationName;
 
 /// A service that asks for a longer wait is not believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -35,13 +36,21 @@ pub enum Call {
     Get,
 }
 
-/// What an answer means. Of a cancel that was answered with 2xx the body does not matter.
+/// What an answer means. Of a cancel that was answered with 2xx the body does not matter; of a get it has to be the operation
+/// that was asked for.
 #[must_use]
-pub fn reply(call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDateTime) -> Reply {
+pub fn reply(
+    call: Call,
+    name: &OperationName,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: OffsetDateTime,
+) -> Reply {
     match call {
         _ if !status.is_success() => Reply::Failure(failure(status, headers, body, now)),
         Call::Cancel => Reply::Accepted,
-        Call::Get => match operation_json::operation(body) {
+        Call::Get => match operation_json::operation(body, name.id()) {
             Ok(operation) => Reply::Operation(operation),
             Err(error) => Reply::Undecodable { detail: error.to_string() },
         },
@@ -180,6 +189,10 @@ mod tests {
     use super::FailureKind as Kind;
     use super::*;
 
+    fn name() -> OperationName {
+        OperationName::parse("projects/p/operations/o").expect("a name")
+    }
+
     const NOW: OffsetDateTime = datetime!(2025-06-01 12:00 UTC);
     const HTML: &str = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>";
 
@@ -189,7 +202,7 @@ mod tests {
             map.append(*name, HeaderValue::from_static(value));
         }
         let status = StatusCode::from_u16(status).expect("a status");
-        let reply = |call| match reply(call, status, &map, body.as_bytes(), NOW) {
+        let reply = |call| match reply(call, &name(), status, &map, body.as_bytes(), NOW) {
             Reply::Failure(failure) => failure,
             other => panic!("{other:?}"),
         };
@@ -376,11 +389,17 @@ mod tests {
     #[test]
     fn an_accepted_cancel_needs_no_body_and_a_get_needs_an_operation() {
         for body in ["", "{}", "[", HTML] {
-            let cancel = reply(Call::Cancel, StatusCode::NO_CONTENT, &HeaderMap::new(), body.as_bytes(), NOW);
+            let cancel = reply(Call::Cancel, &name(), StatusCode::NO_CONTENT, &HeaderMap::new(), body.as_bytes(), NOW);
             assert!(matches!(cancel, Reply::Accepted), "{body:?}");
         }
-        let get = |body: &str| reply(Call::Get, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), NOW);
+        let get = |body: &str| reply(Call::Get, &name(), StatusCode::OK, &HeaderMap::new(), body.as_bytes(), NOW);
         assert!(matches!(get("{\"done\":true}"), Reply::Operation(operation) if operation.done));
+        for same in ["o", "projects/7/locations/global/operations/o"] {
+            assert!(matches!(get(&format!("{{\"name\":\"{same}\",\"done\":true}}")), Reply::Operation(_)), "{same}");
+        }
+        let other = r#"{"name":"projects/p/operations/o2","done":true,"error":{"code":1}}"#;
+        let ends = r#"ends in "o2""#;
+        assert!(matches!(get(other), Reply::Undecodable { detail } if detail.contains(ends)));
         assert!(matches!(get(HTML), Reply::Undecodable { detail } if detail.contains("not JSON")));
     }
 
@@ -403,7 +422,7 @@ mod tests {
                 headers.insert(RETRY_AFTER, value);
             }
             let call = if cancel { Call::Cancel } else { Call::Get };
-            match reply(call, status, &headers, &body, NOW) {
+            match reply(call, &name(), status, &headers, &body, NOW) {
                 Reply::Accepted => prop_assert!(status.is_success() && cancel),
                 Reply::Operation(_) | Reply::Undecodable { .. } => prop_assert!(status.is_success() && !cancel),
                 Reply::Failure(failure) => {

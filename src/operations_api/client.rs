@@ -131,7 +131,7 @@ impl Client {
         let authorization = self.authorization(&target, deadline).await?;
         sent.tell();
         let response = self.send_again(call, &target, authorization.as_ref(), deadline).await?;
-        let mut reply = self.read(call, &target, response, deadline).await?;
+        let mut reply = self.read(call, name, &target, response, deadline).await?;
         if let (Reply::Failure(failure), Some(sent)) = (&mut reply, &authorization) {
             // A service may repeat what it was sent; its message goes into events and logs.
             sent.hide_in(&mut failure.error.message);
@@ -209,6 +209,7 @@ impl Client {
     async fn read(
         &self,
         call: Call,
+        name: &OperationName,
         target: &Target,
         mut response: Response,
         deadline: Instant,
@@ -236,7 +237,7 @@ impl Client {
             return Ok(self.too_large());
         }
         let bytes = bytes.get(..limit).unwrap_or(bytes);
-        Ok(classify::reply(call, status, &headers, bytes, wall_clock()))
+        Ok(classify::reply(call, name, status, &headers, bytes, wall_clock()))
     }
 
     fn too_large(&self) -> Reply {

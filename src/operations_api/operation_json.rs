@@ -16,11 +16,15 @@ pub(super) enum NotAnOperation {
     HalfCharacter,
     #[error("the answer is JSON, but not an operation: {0}")]
     OtherJson(String),
+    #[error("the answer is about another operation: its `name` ends in {0:?}")]
+    AnotherOperation(String),
 }
 
 /// What decisions need of a `google.longrunning.Operation`.
 #[derive(Deserialize)]
 struct WireOperation<'a> {
+    #[serde(default)]
+    name: Option<String>,
     #[serde(default)]
     done: Option<bool>,
     #[serde(default, borrow)]
@@ -47,8 +51,8 @@ fn int32(json: &str) -> Option<i32> {
     (f64::from(whole) == number).then_some(whole)
 }
 
-/// Reads the body of a get.
-pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
+/// Reads the body of a get of the operation with this id.
+pub(super) fn operation(body: &[u8], id: &str) -> Result<Operation, NotAnOperation> {
     let body = without_bom(body);
     let other = |error: serde_json::Error| NotAnOperation::OtherJson(printable(&error.to_string(), 200));
     if json_depth(body) > MAX_JSON_DEPTH {
@@ -60,6 +64,11 @@ pub(super) fn operation(body: &[u8]) -> Result<Operation, NotAnOperation> {
         return Err(NotAnOperation::HalfCharacter);
     }
     let wire: WireOperation<'_> = object(resource.get()).map_err(other)?;
+    // The id alone: Google answers with the project's number for its id.
+    let answered = wire.name.as_deref().and_then(|name| name.rsplit('/').next());
+    if let Some(other) = answered.filter(|answered| *answered != id) {
+        return Err(NotAnOperation::AnotherOperation(printable(other, 100)));
+    }
     let error = wire.error.map(|error| status(error.get())).transpose().map_err(other)?;
     Ok(Operation { done: wire.done.unwrap_or(false), error, resource: resource.into() })
 }
@@ -89,7 +98,7 @@ mod tests {
     use super::*;
 
     fn decoded(json: &str) -> (bool, Option<(i32, String)>) {
-        let operation = operation(json.as_bytes()).expect(json);
+        let operation = operation(json.as_bytes(), "o").expect(json);
         assert_eq!(operation.resource.get(), json.trim());
         (operation.done, operation.error.map(|error| (error.code, error.message)))
     }
@@ -111,7 +120,7 @@ mod tests {
                 (true, Some((1, String::new())))
             );
         }
-        let marked = operation("\u{feff}{\"done\":true}".as_bytes()).expect("an operation");
+        let marked = operation("\u{feff}{\"done\":true}".as_bytes(), "o").expect("an operation");
         assert!(marked.done && marked.resource.get() == "{\"done\":true}");
     }
 
@@ -136,19 +145,19 @@ mod tests {
             (r#"{"done":true,"error":{"code":1.5}}"#, "not an operation"),
             (r#"{"done":true,"error":{"code":[1]}}"#, "not an operation"),
         ] {
-            let error = operation(body.as_bytes()).expect_err(body).to_string();
+            let error = operation(body.as_bytes(), "o").expect_err(body).to_string();
             assert!(error.contains(words), "{body}: {error}");
         }
-        assert!(operation(b"{\"done\":true,\"x\":\"\xff\"}").is_err());
+        assert!(operation(b"{\"done\":true,\"x\":\"\xff\"}", "o").is_err());
     }
 
     #[test]
     fn nesting_is_allowed_to_a_hundred_levels_and_brackets_in_strings_are_none() {
         let nested = |levels: usize| format!("{{\"x\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
-        assert!(operation(nested(100).as_bytes()).is_ok());
-        let error = operation(nested(101).as_bytes()).expect_err("too deep").to_string();
+        assert!(operation(nested(100).as_bytes(), "o").is_ok());
+        let error = operation(nested(101).as_bytes(), "o").expect_err("too deep").to_string();
         assert!(error.contains("deeper than 100 levels"), "{error}");
-        assert!(operation(nested(300_000).as_bytes()).is_err());
+        assert!(operation(nested(300_000).as_bytes(), "o").is_err());
         let brackets = "[{".repeat(200);
         assert_eq!(decoded(&format!(r#"{{"done":true,"x":"\\\"{brackets}"}}"#)), (true, None));
         let wide = vec!["[[]]"; 200].join(",");
@@ -164,7 +173,7 @@ mod tests {
         ) {
             let json = serde_json::json!({ "done": done, "error": { "code": code, "message": text }, "x": text });
             let json = json.to_string();
-            let operation = operation(json.as_bytes()).expect("an operation");
+            let operation = operation(json.as_bytes(), "o").expect("an operation");
             prop_assert_eq!(operation.resource.get(), &json);
             prop_assert_eq!(operation.done, done == Some(true));
             prop_assert_eq!(operation.error.map(|error| error.code), Some(code));

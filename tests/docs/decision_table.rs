@@ -5,6 +5,7 @@ use cancel_worker::cancellation::{
     Step, next_step,
 };
 use cancel_worker::google_rpc::Code;
+use cancel_worker::message::OperationName;
 use cancel_worker::operations_api::{Call, classify};
 use cancel_worker::{settings, worker};
 use reqwest::StatusCode;
@@ -159,9 +160,10 @@ fn each_status_is_the_reply_that_the_table_says() {
     let mut names = 0;
     for row in rows {
         let (_, kind) = KINDS.into_iter().find(|(name, _)| *name == quoted(&row[0])[0]).unwrap();
+        let asked = OperationName::parse("projects/p/operations/o").unwrap();
         let fails = |status: u16, body: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            match classify(Call::Get, status, &HeaderMap::new(), body.as_bytes(), NOW) {
+            match classify(Call::Get, &asked, status, &HeaderMap::new(), body.as_bytes(), NOW) {
                 Reply::Failure(failure) => failure.kind,
                 other => panic!("{other:?}"),
             }
