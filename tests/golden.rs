@@ -118,7 +118,7 @@ impl Given {
             reply_to: properties.reply_to.as_deref(),
             timestamp: properties.timestamp,
             user_id: properties.user_id.as_deref(),
-            headers: properties.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            headers: properties.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect(),
         };
         CancelRequest::read(&envelope, LIMIT, &names())
     }
@@ -301,7 +301,7 @@ fn requests_whose_follow_up_cannot_be_read_are_answered_with_what_can() {
 }
 
 fn assert_read_back(message: &Outgoing, outcome: &str) {
-    let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect();
     let content_type = Some(message.content_type);
     let envelope = Envelope { body: &message.body, content_type, headers, ..Envelope::default() };
     let event = ReceivedEvent::read(&envelope).expect("a readable event");

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use time::OffsetDateTime;
 
 /// A message as it was delivered, as far as its meaning is concerned. Borrowed from the delivery.
@@ -19,8 +21,9 @@ pub struct Envelope<'a> {
     pub timestamp: Option<OffsetDateTime>,
     /// AMQP `user_id`: the broker has made sure that it is who published.
     pub user_id: Option<&'a str>,
-    /// The headers that formats read (`cloudEvents:*`, `cloudEvents_*`, `ce-*`, `ce_*`, `traceparent`, `tracestate`), where they are UTF-8 strings.
-    pub headers: Vec<(&'a str, &'a str)>,
+    /// The headers that formats read (`cloudEvents:*`, `cloudEvents_*`, `ce-*`, `ce_*`, `traceparent`, `tracestate`,
+    /// `cancel-worker-replay`), as CloudEvents write their values: UTF-8 texts, whole numbers, true and false, times.
+    pub headers: Vec<(&'a str, Cow<'a, str>)>,
 }
 
 /// A message to be published: always persistent and mandatory.

@@ -31,7 +31,7 @@ fn delivered(message: &Outgoing) -> Envelope<'_> {
         reply_to: None,
         timestamp: message.timestamp.replace_nanosecond(0).ok(),
         user_id: None,
-        headers: message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        headers: message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect(),
     }
 }
 
@@ -215,7 +215,7 @@ proptest! {
         headers in proptest::collection::vec(("(cloudEvents[:_])?(id|source|specversion|time|traceparent)", ".{0,20}"), 0..5),
         limit in prop_oneof![Just(LIMIT), 0_usize..40],
     ) {
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect();
         let envelope = Envelope { body: &body, content_type, message_id: message_id.as_deref(), headers, ..Envelope::default() };
         let _ = FollowUp::read(&envelope);
         let _ = ReceivedEvent::read(&envelope);

@@ -8,7 +8,7 @@ use super::redact::{HIDDEN, may_hold_login};
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A file that is not there, an unknown key, a wrong type.
-    #[error("read the settings: {0}; `cancel-worker check` lists every setting with its source")]
+    #[error("read the settings: {0}; config/README.md names every setting")]
     Unreadable(String),
     /// A settings file that is no TOML.
     #[error("read the settings: {} is no TOML at line {line}, column {column}{}: {problem}", path.display(), of_key(.key.as_deref()))]

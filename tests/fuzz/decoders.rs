@@ -11,8 +11,8 @@ use time::macros::datetime;
 
 use cancel_worker::cancellation::{Progress, Reply};
 use cancel_worker::message::{
-    CancelRequest, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, Outgoing, ReceivedEvent, RequestKey,
-    ResultEvent,
+    CancelRequest, Envelope, EventFormat, EventMode, FollowUp, NamePatterns, OperationName, Outgoing, ReceivedEvent,
+    RequestKey, ResultEvent,
 };
 use cancel_worker::operations_api::{Call, classify};
 
@@ -98,7 +98,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
         reply_to: reply_to.as_deref(),
         timestamp: Some(NOW).filter(|_| dice.bool()),
         user_id: None,
-        headers: headers.iter().map(|(name, value)| (*name, value.as_str())).collect(),
+        headers: headers.iter().map(|(name, value)| (*name, value.as_str().into())).collect(),
     };
     match CancelRequest::read(&envelope, LIMIT, &NAMES) {
         Ok(request) => {
@@ -169,7 +169,7 @@ fn readable(event: &ResultEvent<'_>, key: Option<RequestKey>) -> Result<(), Stri
         let format = EventFormat { type_prefix: "t".to_owned(), source: "/s".to_owned(), mode };
         let message = event.encode(&format);
         short_strings(&message)?;
-        let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect();
         let content_type = Some(message.content_type);
         let envelope = Envelope { body: &message.body, content_type, headers, ..Envelope::default() };
         let read = ReceivedEvent::read(&envelope).map_err(|error| format!("its event cannot be read: {error}"))?;
@@ -204,7 +204,8 @@ fn reply(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
             headers.append(HeaderName::from_static(name), value);
         }
     }
-    match classify(call, status, &headers, body, NOW) {
+    let name = OperationName::parse("projects/p/operations/o").map_err(|error| error.to_string())?;
+    match classify(call, &name, status, &headers, body, NOW) {
         Reply::Accepted if call == Call::Cancel && status.is_success() => Ok(true),
         Reply::Operation(operation) if call == Call::Get && status.is_success() => {
             let read: serde_json::Value = serde_json::from_str(operation.resource.get())

@@ -207,7 +207,7 @@ async fn a_tap_sees_events_and_takes_them_from_nobody() {
 
     let seen = soon(events.next()).await.unwrap();
     assert_eq!((seen.envelope().message_id, seen.envelope().correlation_id), (Some("e-1"), Some("c-1")));
-    assert_eq!(seen.envelope().headers, [("traceparent", "00-1")]);
+    assert_eq!(seen.envelope().headers, [("traceparent", "00-1".into())]);
     let plain = Amqp::connect(Broker::shared().uri()).await;
     assert_eq!(plain.drain(&format!("{prefix}.results"), 1, SOON).await.len(), 1);
     soon(session.close()).await;

@@ -280,7 +280,7 @@ impl Delivery for SimulatedDelivery {
             content_type: Some(content_type),
             message_id: Some(message_id),
             correlation_id: correlation_id.as_deref(),
-            headers: headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            headers: headers.iter().map(|(name, value)| (name.as_str(), value.as_str().into())).collect(),
             ..Envelope::default()
         }
     }

@@ -1,8 +1,10 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::message::{Envelope, is_read};
 
@@ -31,7 +33,7 @@ impl Content {
             reply_to: properties.reply_to().as_ref().map(ShortString::as_str),
             timestamp: properties.timestamp().and_then(moment),
             user_id: properties.user_id().as_ref().map(ShortString::as_str),
-            headers: self.headers().filter(|(name, _)| is_read(name)).filter_map(texts).collect(),
+            headers: self.headers().filter(|(name, _)| is_read(name)).filter_map(attributes).collect(),
         }
     }
 
@@ -70,6 +72,23 @@ fn texts<'a>((name, value): (&'a str, &'a AMQPValue)) -> Option<(&'a str, &'a st
     Some((name, text))
 }
 
+/// A header that formats read, written as CloudEvents write the value of an attribute.
+fn attributes<'a>((name, value): (&'a str, &'a AMQPValue)) -> Option<(&'a str, Cow<'a, str>)> {
+    let text = match value {
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::Timestamp(seconds) => moment(*seconds)?.format(&Rfc3339).ok()?,
+        AMQPValue::LongLongInt(number) => number.to_string(),
+        AMQPValue::LongInt(number) => number.to_string(),
+        AMQPValue::ShortInt(number) => number.to_string(),
+        AMQPValue::ShortShortInt(number) => number.to_string(),
+        _ => match number(value) {
+            Some(number) => number.to_string(),
+            None => return texts((name, value)).map(|(name, text)| (name, text.into())),
+        },
+    };
+    Some((name, text.into()))
+}
+
 fn moment(seconds: u64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()
 }
@@ -102,7 +121,11 @@ mod tests {
             headers.insert(name.into(), AMQPValue::LongString(name.into()));
         }
         headers.insert("cloudEvents:bytes".into(), AMQPValue::LongString(vec![0xff].into()));
-        headers.insert("cloudEvents:number".into(), AMQPValue::LongInt(1));
+        headers.insert("cloudEvents:number".into(), AMQPValue::LongInt(-1));
+        headers.insert("cloudEvents:large".into(), AMQPValue::LongUInt(4_294_967_295));
+        headers.insert("cloudEvents:flag".into(), AMQPValue::Boolean(true));
+        headers.insert("cloudEvents:time".into(), AMQPValue::Timestamp(1_700_000_000));
+        headers.insert("cloudEvents:table".into(), AMQPValue::FieldTable(FieldTable::default()));
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_message_id("m".into())
@@ -117,8 +140,17 @@ mod tests {
         );
         assert_eq!((envelope.correlation_id, envelope.reply_to), (None, None));
         assert_eq!(envelope.timestamp, Some(datetime!(2023-11-14 22:13:20 UTC)));
-        let read = ["cloudEvents:id", "cloudEvents_type", "traceparent", "tracestate"].map(|name| (name, name));
-        assert_eq!(envelope.headers, read);
+        let read = [
+            ("cloudEvents:flag", "true"),
+            ("cloudEvents:id", "cloudEvents:id"),
+            ("cloudEvents:large", "4294967295"),
+            ("cloudEvents:number", "-1"),
+            ("cloudEvents:time", "2023-11-14T22:13:20Z"),
+            ("cloudEvents_type", "cloudEvents_type"),
+            ("traceparent", "traceparent"),
+            ("tracestate", "tracestate"),
+        ];
+        assert_eq!(envelope.headers, read.map(|(name, value)| (name, value.into())));
         assert_eq!(content.header("other"), Some("other"));
         assert_eq!(content.header("cloudEvents:number"), None);
     }

@@ -109,9 +109,9 @@ impl ReceivedEvent {
         }
         let header = |name: &'static str| {
             let mut attributes =
-                envelope.headers.iter().map(|(name, value)| (cloud_event::attribute_name(name), *value));
+                envelope.headers.iter().map(|(name, value)| (cloud_event::attribute_name(name), value));
             let found = attributes.find(|(attribute, _)| *attribute == Some(name));
-            found.map(|(_, value)| value.to_owned()).ok_or(UnreadableEvent::Header(name))
+            found.map(|(_, value)| value.clone().into_owned()).ok_or(UnreadableEvent::Header(name))
         };
         Ok(Self {
             id: header("id")?,

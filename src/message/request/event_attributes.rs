@@ -82,7 +82,7 @@ pub(super) fn binary(envelope: &Envelope<'_>, problem: &mut FirstError) -> Optio
     }
     let text = |attribute: &str| {
         let header = envelope.headers.iter().find(|(name, _)| attribute_name(name) == Some(attribute));
-        header.map(|(_, value)| Ok(Cow::Borrowed(*value)))
+        header.map(|(_, value)| Ok(Cow::Borrowed(&**value)))
     };
     let unchecked = Unchecked {
         specversion: text("specversion"),

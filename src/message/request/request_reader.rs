@@ -171,8 +171,8 @@ impl Reading<'_> {
 }
 
 /// The value of a header.
-fn header<'a>(envelope: &Envelope<'a>, name: &str) -> Option<&'a str> {
-    envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value)
+fn header<'e>(envelope: &'e Envelope<'_>, name: &str) -> Option<&'e str> {
+    envelope.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| &**value)
 }
 
 /// How a body is compressed, by its property or by its first bytes.
