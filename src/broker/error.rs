@@ -16,7 +16,7 @@ pub enum BrokerError {
     },
     /// No TLS on the TCP connection.
     #[error(
-        "TLS with {address} failed: {problem}; check the host's name, its certificate, and that the port speaks TLS"
+        "TLS with {address} failed: {problem}; {}", tls_remedy(.problem)
     )]
     Tls {
         /// Without the password.
@@ -26,7 +26,7 @@ pub enum BrokerError {
     },
     /// The server ended the connection before it was open, or is no AMQP server.
     #[error(
-        "{address} did not open the connection: {problem}; does the port speak AMQP 0-9-1, with TLS for amqps:// only?"
+        "{address} did not open the connection: {problem}; does the port speak AMQP 0-9-1, with TLS for amqps:// only, and does the broker admit another connection?"
     )]
     Handshake {
         /// Without the password.
@@ -195,4 +195,32 @@ fn joined(errors: &[BrokerError]) -> String {
 pub(super) fn for_shell(word: &str) -> Cow<'_, str> {
     // It refuses nothing but NUL, which no name has that got so far.
     shlex::try_quote(word).unwrap_or_default()
+}
+/// What to do about a TLS connection that was not made.
+fn tls_remedy(problem: &str) -> &'static str {
+    if problem.contains("UnknownIssuer") {
+        "a CA of your own has to be among those that the system trusts: add it with `update-ca-certificates`, or name its file in SSL_CERT_FILE"
+    } else if problem.contains("No CA certificates") {
+        "this system trusts no CA: install the package ca-certificates, or name a file of them in SSL_CERT_FILE"
+    } else {
+        "check the host's name, its certificate, and that the port speaks TLS"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_tls_decides_what_to_do_about_it() {
+        for (problem, remedy) in [
+            ("invalid peer certificate: UnknownIssuer", "update-ca-certificates"),
+            ("No CA certificates were loaded from the system", "ca-certificates"),
+            ("invalid peer certificate: NotValidForName", "the host's name"),
+        ] {
+            let (address, problem) = ("amqps://broker:5671".to_owned(), problem.to_owned());
+            let told = BrokerError::Tls { address, problem }.to_string();
+            assert!(told.contains(remedy), "{told}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The TLS library or the system's certificates.
-    #[error("set up the HTTP client: {0}")]
+    #[error("set up the HTTP client: {0}{remedy}", remedy = setup_remedy(.0))]
     Setup(String),
     /// A file with certificates or a key.
     #[error(transparent)]
@@ -244,6 +244,12 @@ impl Client {
         let limit = ByteSize::b(u64::try_from(self.response_limit).unwrap_or(u64::MAX));
         Reply::Undecodable { detail: format!("the answer is larger than {limit} (api.response_limit)") }
     }
+}
+
+/// What to do about a system without certificates, which a minimal container image is.
+fn setup_remedy(problem: &str) -> &'static str {
+    let without = problem.contains("No CA certificates");
+    if without { "; install the package ca-certificates, or name a file of them in SSL_CERT_FILE" } else { "" }
 }
 
 /// Why a call failed. The error's own text is left out: it is only the URL and "error sending request".

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::checks::{hours, intervals, millis, require, within};
 use super::error::{SettingsError, invalid};
 use super::uris::{GivenUris, UriSource};
-use super::values::{HumanDuration, HumanDurations};
+use super::values::{HumanDuration, HumanDurations, unless_empty};
 use crate::pacing::{Backoff, InvalidBackoff};
 
 /// More would be thousands of queues.
@@ -66,12 +66,6 @@ impl Amqp {
     }
 }
 
-/// What is set to nothing, as container platforms do, is not set.
-fn unless_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    let path = Option::<PathBuf>::deserialize(deserializer)?;
-    Ok(path.filter(|path| !path.as_os_str().is_empty()))
-}
-
 /// `[amqp.topology]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,15 +109,21 @@ impl Topology {
 #[serde(deny_unknown_fields)]
 pub struct ExternalNames {
     /// Instead of `{prefix}.requests`.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub requests_exchange: Option<String>,
     /// Instead of `{prefix}.requests`.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub requests_queue: Option<String>,
     /// Instead of `{prefix}.events`.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub events_exchange: Option<String>,
     /// Instead of `{prefix}.results`.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub results_queue: Option<String>,
     /// Instead of `{prefix}.dead`.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub dead_exchange: Option<String>,
     /// Instead of `{prefix}.dead`.
+    #[serde(default, deserialize_with = "unless_empty")]
     pub dead_queue: Option<String>,
 }

@@ -8,7 +8,7 @@ use super::checks::{hours, millis, require, within};
 use super::endpoint::Endpoint;
 use super::error::{SettingsError, invalid};
 use super::file_name::{NO_FILE_NAME, is_content};
-use super::values::{HumanDuration, choice, one_or_many};
+use super::values::{HumanDuration, choice, one_or_many, unless_empty};
 use crate::message::NamePatterns;
 
 /// `[api]`: the Operations API.
@@ -27,7 +27,7 @@ pub struct Api {
     pub cancel_body: CancelBody,
     /// For every location that `endpoints` does not list; `{location}` stands for the location. Without it, Google's
     /// hosts for `service`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub endpoint: Option<String>,
     /// By location; goes before everything else.
     #[serde(default)]
@@ -38,13 +38,13 @@ pub struct Api {
     /// Google's hosts for clients with a certificate.
     pub mtls: bool,
     /// The certificate (PEM, with its chain) that this client shows to servers that ask for one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub client_certificate_file: Option<PathBuf>,
     /// The private key of that certificate (PEM).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub client_key_file: Option<PathBuf>,
     /// CA certificates (PEM) that are trusted beside the system's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub ca_file: Option<PathBuf>,
     /// For connecting, TLS included.
     pub connect_timeout: HumanDuration,
@@ -161,16 +161,16 @@ pub struct Credentials {
     #[serde(deserialize_with = "choice")]
     pub kind: CredentialsKind,
     /// For `token_file`: the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub token_file: Option<PathBuf>,
     /// For `auto` and `google`: the credentials file; where unset, it is looked for as Google's libraries do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub file: Option<PathBuf>,
     /// For `auto` and `google`: OAuth scopes.
     #[serde(deserialize_with = "one_or_many")]
     pub scopes: Vec<String>,
     /// For `auto` and `google`: the project that quota and billing go to, where it is not the account's own.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     pub quota_project: Option<String>,
 }
 

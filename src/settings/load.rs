@@ -197,6 +197,29 @@ mod tests {
         assert!(source("amqp.heartbeat").contains(".toml"), "{}", source("amqp.heartbeat"));
     }
 
+    /// As container platforms set what they have no value for.
+    #[test]
+    fn an_optional_setting_of_nothing_is_not_set() {
+        let keys = [
+            "AMQP__URI_FILE",
+            "AMQP__TOPOLOGY__EXTERNAL__REQUESTS_EXCHANGE",
+            "AMQP__TOPOLOGY__EXTERNAL__DEAD_QUEUE",
+            "API__ENDPOINT",
+            "API__CLIENT_CERTIFICATE_FILE",
+            "API__CLIENT_KEY_FILE",
+            "API__CA_FILE",
+            "API__CREDENTIALS__TOKEN_FILE",
+            "API__CREDENTIALS__FILE",
+            "API__CREDENTIALS__QUOTA_PROJECT",
+        ]
+        .map(|key| format!("CANCEL_WORKER__{key}"));
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "")).collect();
+        let settings = with_env(&pairs).expect("valid").settings;
+        assert!(settings.amqp.uri_file.is_none() && settings.amqp.topology.external.dead_queue.is_none());
+        assert!(settings.api.endpoint.is_none() && settings.api.ca_file.is_none());
+        assert!(settings.api.credentials.file.is_none() && settings.api.credentials.quota_project.is_none());
+    }
+
     #[test]
     fn lists_come_from_the_environment_with_commas() {
         let loaded = with_env(&[("CANCEL_WORKER__AMQP__TOPOLOGY__WAIT_LEVELS", "10s,1s")]).expect("valid");

@@ -52,6 +52,12 @@ impl<'de> Deserialize<'de> for HumanDurations {
     }
 }
 
+/// What is set to nothing, as container platforms do, is not set.
+pub(super) fn unless_empty<'de, D: Deserializer<'de>, T: From<String>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()).map(T::from))
+}
+
 /// A list of strings, or one string with commas between them.
 pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Visitor;
