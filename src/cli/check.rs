@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use super::arguments::Check;
 use super::exit::Exit;
 use super::limits::OpenFiles;
+use super::named_files::{NamedFile, named_files};
 use super::startup::runtime;
 use crate::broker::rabbitmq::{Finding, Inspection, Status, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
@@ -53,7 +54,31 @@ impl Report {
             None => {}
         }
         self.topology_notes(&loaded.settings.amqp);
+        self.secrets(&loaded.settings);
+        self.files(&loaded.settings);
         self.good("settings", "valid");
+    }
+
+    /// What others could read.
+    fn secrets(&mut self, settings: &Settings) {
+        for uri in settings.amqp.uris.last().iter().filter(|uri| uri.shows_password()) {
+            self.lines.push(format!(
+                "WARN settings: the password for {uri} goes over the network as it is, since amqp:// has no TLS: use amqps://"
+            ));
+        }
+        let warnings = named_files(settings).into_iter().filter_map(|file| file.warning());
+        self.lines.extend(warnings.map(|warning| format!("WARN settings: {warning}")));
+    }
+
+    /// Opens every file that a setting names, and reads the certificates.
+    fn files(&mut self, settings: &Settings) {
+        let problems: Vec<String> = named_files(settings).iter().filter_map(NamedFile::problem).collect();
+        for problem in &problems {
+            self.bad_api(problem);
+        }
+        if let (true, Err(error)) = (problems.is_empty(), Client::new(&settings.api)) {
+            self.bad_api(&error.to_string());
+        }
     }
 
     /// What the settings leave to others.
@@ -102,7 +127,8 @@ impl Report {
 
     /// Asks for an operation that does not exist: every answer in Google's form tells that the endpoint serves the API.
     async fn api(&mut self, settings: &Settings, location: Option<&str>) -> anyhow::Result<()> {
-        let client = Client::new(&settings.api).context("failed to build the API client")?;
+        // Why there is none stands in the report already.
+        let Ok(client) = Client::new(&settings.api) else { return Ok(()) };
         let (name, location) = made_up_operation(&settings.api.names, location)
             .context("failed to use --location: no pattern of api.names has such a location")?;
         self.credentials(&client, &name).await;

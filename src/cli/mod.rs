@@ -6,6 +6,7 @@
 //! | `run`, `cancel`, `request`, `check`, `simulate` | the commands |
 //! | `startup`, `signals` | runtime and log; SIGTERM and its kin |
 //! | `names` | operations' names, from arguments or a file |
+//! | `named_files` | the files that settings name: can they be read, and by whom else |
 //! | `limits` | whether the process may open enough files |
 //! | `exit` | exit codes |
 
@@ -15,6 +16,7 @@ mod check;
 mod exit;
 mod limits;
 mod main;
+mod named_files;
 mod names;
 mod request;
 mod run;

@@ -19,14 +19,14 @@ use crate::worker;
 
 /// `run`: the worker itself.
 pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone()).context("failed to handle signals")?;
     let Loaded { settings, warnings, .. } = command.settings.load(&[]).context("failed to start")?;
     start_logging(&settings.log, &warnings);
     let name = command.name.unwrap_or_else(default_name);
     start_io_runtime();
     let runtime = runtime(settings.runtime.threads).context("failed to start the runtime")?;
     let ended = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        stop_on_signals(stop.clone()).context("failed to handle signals")?;
         let client = Client::new(&settings.api).context("failed to build the API client")?;
         info!(version = env!("CARGO_PKG_VERSION"), worker = name, broker = %settings.amqp.uris, "starting");
         if let Some(files) = OpenFiles::of(&settings).filter(|files| !files.suffice()) {

@@ -1,3 +1,4 @@
+use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -5,6 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::startup::runtime;
 use crate::telemetry;
 
 /// A supervisor that signals the process and its group sends the same wish twice: within this it is one.
@@ -13,12 +15,18 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 /// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at one that comes more than [`SAME_WISH`] later. What is
 /// in hand then is the matter of `worker::dispatcher` (`stop`), which has `worker.shutdown_grace` for it.
 ///
+/// To be called before anything else: the first process of a container loses a signal that nothing handles yet. A thread of
+/// their own waits for signals, so that a second one ends the process whatever the others do.
+///
 /// # Errors
 /// The system does not let signals be handled.
 pub(super) fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
+    let runtime = runtime(1)?;
+    let (mut terminate, mut interrupt) = {
+        let _within = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let waiting = async move {
         let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => 128 + 15,
@@ -37,6 +45,7 @@ pub(super) fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
         warn!("a second signal: ending at once; what is in flight will be delivered again");
         telemetry::flush();
         std::process::exit(code);
-    });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(waiting))?;
     Ok(())
 }

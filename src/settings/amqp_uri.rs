@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -55,6 +56,14 @@ impl AuthMechanism {
 }
 
 impl AmqpUri {
+    /// Whether whoever listens on the network to another machine would learn the password.
+    #[must_use]
+    pub fn shows_password(&self) -> bool {
+        let address = self.host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let is_here = self.host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        !self.tls && !is_here && self.parameters.auth_mechanism != Some(AuthMechanism::External)
+    }
+
     /// Whether the scheme is `amqps`.
     #[must_use]
     pub const fn is_tls(&self) -> bool {

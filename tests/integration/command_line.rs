@@ -1,5 +1,6 @@
 //! The commands beside `run`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -257,6 +258,44 @@ async fn check_shows_each_setting_with_its_source_and_hides_the_password() {
     }
     assert!(!ended.stdout.contains("h1dden"));
     assert!(ended.stdout.ends_with("ok   settings: valid\n"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn check_opens_every_file_that_a_setting_names_and_says_what_others_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "text").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (open, closed) = (file("open", 0o644), file("closed", 0o640));
+    let check = async |environment: &[(&str, &str)]| run_command(&["check"], environment, "").await;
+
+    let token = "CANCEL_WORKER__API__CREDENTIALS__TOKEN_FILE";
+    let kind = ("CANCEL_WORKER__API__CREDENTIALS__KIND", "token_file");
+    let warned = check(&[(token, &open), kind]).await;
+    let told =
+        format!("WARN settings: api.credentials.token_file names {open:?}, which every user of this machine may read");
+    assert!(warned.code == 0 && warned.stdout.contains(&told), "{warned:?}");
+    assert!(!check(&[(token, &closed), kind]).await.stdout.contains("WARN settings"));
+    let missing = check(&[(token, "/nowhere/token"), kind]).await;
+    let told = "FAIL api: api.credentials.token_file names \"/nowhere/token\", which cannot be read: No such file";
+    assert!(missing.code == 1 && missing.stdout.contains(told), "{missing:?}");
+    let no_certificate = check(&[("CANCEL_WORKER__API__CA_FILE", &open)]).await;
+    assert!(no_certificate.code == 1 && no_certificate.stdout.contains("FAIL api: "), "{no_certificate:?}");
+    assert!(no_certificate.stdout.contains("api.ca_file"), "{no_certificate:?}");
+
+    for (uri, warns) in [
+        ("amqp://me:secret@broker/%2f", true),
+        ("amqp://me:secret@[::1]/%2f", false),
+        ("amqp://me:secret@localhost/%2f", false),
+        ("amqps://me:secret@broker/%2f", false),
+    ] {
+        let checked = check(&[("CANCEL_WORKER__AMQP__URI", uri)]).await;
+        assert_eq!(checked.stdout.contains("goes over the network as it is"), warns, "{uri}: {checked:?}");
+        assert!(!checked.stdout.contains("secret"), "{checked:?}");
+    }
 }
 
 #[tokio::test]

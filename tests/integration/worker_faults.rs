@@ -1,6 +1,7 @@
 //! What happens to requests when a worker stops or something around it fails.
 
 use std::collections::{HashMap, HashSet};
+use std::process::Command;
 use std::time::Duration;
 
 use lapin::options::QueueBindOptions;
@@ -102,6 +103,30 @@ async fn a_second_signal_ends_the_worker_at_once_and_the_request_is_still_there(
     assert_eq!(status.code(), Some(143));
     env.depth_becomes("requests", 1).await;
     env.end().await;
+}
+
+/// The first process of a container loses a signal that nothing handles yet.
+#[tokio::test]
+async fn a_signal_that_comes_before_the_settings_are_read_stops_the_worker_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = folder.path().join("uri");
+    assert!(Command::new("mkfifo").arg(&uri).status().unwrap().success());
+    // It waits for this setting until somebody writes into the pipe.
+    let mut worker = Process::worker(&["run"], &[("CANCEL_WORKER__AMQP__URI_FILE", uri.to_str().unwrap())]);
+    let handles_it = |id: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+        u64::from_str_radix(caught, 16).unwrap() >> (15 - 1) & 1 == 1
+    };
+    let end = Instant::now() + PATIENCE;
+    while !handles_it(worker.id()) {
+        assert!(Instant::now() < end, "SIGTERM is not handled before the settings are read");
+        sleep(Duration::from_millis(5)).await;
+    }
+    worker.signal("TERM");
+    tokio::task::spawn_blocking(move || std::fs::write(uri, "amqp://127.0.0.1:9")).await.unwrap().unwrap();
+    let status = tokio::time::timeout(PATIENCE, worker.wait()).await.expect("it ends");
+    assert!(status.success(), "{status}");
 }
 
 #[tokio::test]
