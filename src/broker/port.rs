@@ -79,6 +79,10 @@ pub trait Delivery: Send + Sync + 'static {
     #[must_use]
     fn has_expired(&self) -> bool;
 
+    /// The exchange that it came through last, and its routing key: for people, who look for whoever sent it.
+    #[must_use]
+    fn route(&self) -> (&str, &str);
+
     /// Body and properties as formats read them.
     #[must_use]
     fn envelope(&self) -> Envelope<'_>;

@@ -42,8 +42,11 @@ struct Report {
 
 impl Report {
     fn settings(&mut self, loaded: &Loaded) {
+        let from_file = loaded.settings.amqp.uri_file.is_some();
         for setting in &loaded.effective {
-            self.lines.push(format!("     {} = {}  ({})", setting.key, setting.value, setting.source));
+            let is_unused = from_file && setting.key == "amqp.uri";
+            let value = if is_unused { "(not used: amqp.uri_file goes before it)" } else { &setting.value };
+            self.lines.push(format!("     {} = {value}  ({})", setting.key, setting.source));
         }
         for warning in &loaded.warnings {
             self.lines.push(format!("WARN settings: {warning}"));

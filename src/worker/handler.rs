@@ -14,7 +14,7 @@ use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
 use crate::broker::{Delivery, DeliveryKind, WaitLevels};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
-    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, EventFormat, FollowUp, Identity, NamePatterns,
+    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, FollowUp, Identity, NamePatterns,
     ResultEvent, UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
@@ -85,7 +85,7 @@ impl<O: Operations> Handler<O> {
         match delivery.kind() {
             DeliveryKind::Request => {
                 let request = CancelRequest::read(&envelope, self.request_limit, &self.names)
-                    .map_err(|unusable| Box::new(self.refuse_request(&unusable)))?;
+                    .map_err(|unusable| Box::new(self.refuse_request(&unusable, delivery)))?;
                 let first_seen = self.clock.now();
                 let deadline = request.deadline_from(first_seen, self.default_timeout, self.max_timeout);
                 let progress = Progress::new(first_seen, deadline);
@@ -210,9 +210,23 @@ impl<O: Operations> Handler<O> {
         }
     }
 
-    fn refuse_request(&self, unusable: &Unusable) -> Disposition {
-        let identity = unusable.identity.as_ref().map(Identity::as_str);
-        warn!(identity, problem = %unusable.problem, "a request cannot be used and goes to the dead queue");
+    fn refuse_request(&self, unusable: &Unusable, delivery: &impl Delivery) -> Disposition {
+        let problem = &unusable.problem;
+        if let Some(identity) = &unusable.identity {
+            warn!(identity = identity.as_str(), problem, "a request cannot be used and goes to the dead queue");
+        } else {
+            let ((exchange, routing_key), envelope) = (delivery.route(), delivery.envelope());
+            let (bytes, Envelope { content_type, user_id, .. }) = (envelope.body.len(), envelope);
+            warn!(
+                exchange,
+                routing_key,
+                content_type,
+                user_id,
+                bytes,
+                problem,
+                "a request names nobody who could be answered, and goes to the dead queue without an event"
+            );
+        }
         let event = ResultEvent::unusable(unusable, self.clock.now());
         self.refuse(DeadReason::UnusableRequest, Reason::UnusableRequest, unusable, event)
     }

@@ -286,6 +286,11 @@ async fn check_opens_every_file_that_a_setting_names_and_says_what_others_can_re
     assert!(no_certificate.code == 1 && no_certificate.stdout.contains("FAIL api: "), "{no_certificate:?}");
     assert!(no_certificate.stdout.contains("api.ca_file"), "{no_certificate:?}");
 
+    let uri_file = file("uri", 0o640);
+    std::fs::write(&uri_file, "amqp://other-broker").unwrap();
+    let checked = check(&[("CANCEL_WORKER__AMQP__URI_FILE", &uri_file)]).await.stdout;
+    assert!(checked.contains("amqp.uri = (not used: amqp.uri_file goes before it)"), "{checked}");
+
     for (uri, warns) in [
         ("amqp://me:secret@broker/%2f", true),
         ("amqp://me:secret@[::1]/%2f", false),

@@ -135,6 +135,8 @@ async fn an_event_says_what_happened_and_hands_on_what_was_given() {
             r#"{{"name":"{name}","request_id":"{id}","reason":"no longer needed","requested_by":"ann","timeout":"10m","context":{CONTEXT}}}"#
         );
         let properties = properties().with_correlation_id("c-1".into()).with_timestamp(1_700_000_000);
+        // RabbitMQ takes no other than the name of who publishes.
+        let properties = properties.with_user_id("guest".into());
         let properties =
             with_headers(properties, &[("traceparent", PARENT), ("tracestate", "congo=t61"), ("x-own", "1")]);
         env.publish(body.as_bytes(), properties).await;
@@ -164,6 +166,7 @@ async fn an_event_says_what_happened_and_hands_on_what_was_given() {
             ("outcome", json!("cancelled")),
             ("reason", json!("no longer needed")),
             ("requested_by", json!("ann")),
+            ("user_id", json!("guest")),
             ("requested_at", json!("2023-11-14T22:13:20.000Z")),
         ] {
             assert_eq!(data[field], value, "{field}");

@@ -244,6 +244,11 @@ async fn every_unusable_message_is_kept_with_its_reason_and_answered_where_its_i
         events += 1;
     }
     assert_eq!(env.events(events, PATIENCE).await.len(), events, "no event but for these");
+    // Who sent the others can only be looked for.
+    let nameless = cases.iter().filter(|case| case.identity.is_none()).count();
+    let (lines, exchange) = (worker.lines(), format!("\"exchange\":{:?}", env.queue("requests")));
+    let told = lines.iter().filter(|line| line.contains("names nobody who could be answered"));
+    assert_eq!(told.filter(|line| line.contains(&exchange) && line.contains("\"routing_key\":")).count(), nameless);
     assert_eq!(env.api.calls("never-called").await["cancel_calls"], 0);
     assert_eq!(worker.lines().iter().filter(|line| line.contains("\"consuming\"")).count(), 1, "it went on");
     for queue in ["requests", "followups", "dead"] {

@@ -273,6 +273,10 @@ impl Delivery for SimulatedDelivery {
         self.message.expired
     }
 
+    fn route(&self) -> (&str, &str) {
+        ("simulated", "")
+    }
+
     fn envelope(&self) -> Envelope<'_> {
         let Message { body, content_type, message_id, correlation_id, headers, .. } = &self.message;
         Envelope {

@@ -1,5 +1,5 @@
 use lapin::options::BasicAckOptions;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, ShortString};
 
 use super::confirms::Confirmed;
 use super::content::{Content, number};
@@ -43,6 +43,8 @@ impl Queue {
 pub struct Delivery {
     content: Content,
     kind: DeliveryKind,
+    exchange: ShortString,
+    routing_key: ShortString,
     redelivered: bool,
     acker: lapin::Acker,
     over: SessionEnd,
@@ -50,7 +52,7 @@ pub struct Delivery {
 
 impl Delivery {
     pub(super) fn new(delivery: lapin::message::Delivery, queue: Queue, over: SessionEnd) -> Self {
-        let lapin::message::Delivery { redelivered, properties, data, acker, routing_key, .. } = delivery;
+        let lapin::message::Delivery { redelivered, properties, data, acker, exchange, routing_key, .. } = delivery;
         let content = Content::new(data, properties);
         let is_request = match queue {
             Queue::Requests => true,
@@ -62,7 +64,7 @@ impl Delivery {
         } else {
             DeliveryKind::of_header(content.header(DeliveryKind::HEADER))
         };
-        Self { content, kind, redelivered, acker, over }
+        Self { content, kind, exchange, routing_key, redelivered, acker, over }
     }
 
     /// Body and properties.
@@ -106,6 +108,10 @@ impl port::Delivery for Delivery {
             Some(AMQPValue::LongString(reason)) => reason.as_bytes() == b"expired",
             _ => false,
         }
+    }
+
+    fn route(&self) -> (&str, &str) {
+        (self.exchange.as_str(), self.routing_key.as_str())
     }
 
     fn envelope(&self) -> Envelope<'_> {
