@@ -44,7 +44,10 @@ impl NamedFile<'_> {
         let mode = fs::metadata(self.path).ok()?.permissions().mode();
         (self.secret && mode & OTHERS_READ != 0).then(|| {
             let path = self.path;
-            format!("{} names {path:?}, which every user of this machine may read: `chmod o-r` it", self.setting)
+            format!(
+                "{} names {path:?}, which every user of this machine may read: take that from them (chmod o-r)",
+                self.setting
+            )
         })
     }
 }

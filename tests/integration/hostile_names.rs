@@ -20,7 +20,7 @@ const NAMES: usize = 10_000;
 /// For all names of a test.
 const LIMIT: Duration = Duration::from_secs(180);
 
-const CANCELLED: &str = r#"{"name":"x","done":true,"error":{"code":1}}"#;
+const CANCELLED: &str = r#"{"done":true,"error":{"code":1}}"#;
 
 /// Pieces that some URL parser, proxy, router or log reader treats as more than text.
 #[rustfmt::skip] // Each on a line of its own would be a page.
