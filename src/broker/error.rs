@@ -15,9 +15,7 @@ pub enum BrokerError {
         problem: String,
     },
     /// No TLS on the TCP connection.
-    #[error(
-        "TLS with {address} failed: {problem}; {}", tls_remedy(.problem)
-    )]
+    #[error("TLS with {address} failed: {problem}; {}", tls_remedy(.problem))]
     Tls {
         /// Without the password.
         address: String,
@@ -196,6 +194,7 @@ pub(super) fn for_shell(word: &str) -> Cow<'_, str> {
     // It refuses nothing but NUL, which no name has that got so far.
     shlex::try_quote(word).unwrap_or_default()
 }
+
 /// What to do about a TLS connection that was not made.
 fn tls_remedy(problem: &str) -> &'static str {
     if problem.contains("UnknownIssuer") {

@@ -117,6 +117,14 @@ mod tests {
 
     use super::*;
 
+    const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn wait_levels() -> WaitLevels {
+        WaitLevels::new(&[secs(1), secs(2), secs(5), secs(60), secs(300)]).expect("levels")
+    }
+
     #[test]
     fn a_backoff_becomes_little_longer_or_is_waited_for_in_parts() {
         for (wait, latest, label) in [
@@ -134,14 +142,6 @@ mod tests {
         ] {
             assert_eq!(wait_levels().level_near(secs(wait), secs(latest)).label(), label, "{wait} s of {latest} s");
         }
-    }
-
-    const fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn wait_levels() -> WaitLevels {
-        WaitLevels::new(&[secs(1), secs(2), secs(5), secs(60), secs(300)]).expect("levels")
     }
 
     #[test]

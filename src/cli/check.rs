@@ -77,7 +77,8 @@ impl Report {
     fn files(&mut self, settings: &Settings) {
         let problems: Vec<String> = named_files(settings).iter().filter_map(NamedFile::problem).collect();
         for problem in &problems {
-            self.bad_api(problem);
+            self.api_wrong = true;
+            self.lines.push(format!("FAIL files: {problem}"));
         }
         if let (true, Err(error)) = (problems.is_empty(), Client::new(&settings.api)) {
             self.bad_api(&error.to_string());

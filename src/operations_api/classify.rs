@@ -394,7 +394,7 @@ mod tests {
         }
         let get = |body: &str| reply(Call::Get, &name(), StatusCode::OK, &HeaderMap::new(), body.as_bytes(), NOW);
         assert!(matches!(get("{\"done\":true}"), Reply::Operation(operation) if operation.done));
-        for same in ["o", "projects/7/locations/global/operations/o"] {
+        for same in ["", "o", "projects/7/locations/global/operations/o"] {
             assert!(matches!(get(&format!("{{\"name\":\"{same}\",\"done\":true}}")), Reply::Operation(_)), "{same}");
         }
         let other = r#"{"name":"projects/p/operations/o2","done":true,"error":{"code":1}}"#;

@@ -64,8 +64,8 @@ pub(super) fn operation(body: &[u8], id: &str) -> Result<Operation, NotAnOperati
         return Err(NotAnOperation::HalfCharacter);
     }
     let wire: WireOperation<'_> = object(resource.get()).map_err(other)?;
-    // The id alone: Google answers with the project's number for its id.
-    let answered = wire.name.as_deref().and_then(|name| name.rsplit('/').next());
+    // The id alone: Google answers with the project's number for its id. An empty name is none, as proto3 JSON has it.
+    let answered = wire.name.as_deref().filter(|name| !name.is_empty()).and_then(|name| name.rsplit('/').next());
     if let Some(other) = answered.filter(|answered| *answered != id) {
         return Err(NotAnOperation::AnotherOperation(printable(other, 100)));
     }

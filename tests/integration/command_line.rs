@@ -280,7 +280,7 @@ async fn check_opens_every_file_that_a_setting_names_and_says_what_others_can_re
     assert!(warned.code == 0 && warned.stdout.contains(&told), "{warned:?}");
     assert!(!check(&[(token, &closed), kind]).await.stdout.contains("WARN settings"));
     let missing = check(&[(token, "/nowhere/token"), kind]).await;
-    let told = "FAIL api: api.credentials.token_file names \"/nowhere/token\", which cannot be read: No such file";
+    let told = "FAIL files: api.credentials.token_file names \"/nowhere/token\", which cannot be read: No such file";
     assert!(missing.code == 1 && missing.stdout.contains(told), "{missing:?}");
     let no_certificate = check(&[("CANCEL_WORKER__API__CA_FILE", &open)]).await;
     assert!(no_certificate.code == 1 && no_certificate.stdout.contains("FAIL api: "), "{no_certificate:?}");
