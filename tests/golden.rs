@@ -197,6 +197,7 @@ fn polling() -> Progress {
     Progress {
         phase: Phase::Polling,
         wait_left: Duration::from_millis(2500),
+        age: Some(Duration::from_secs(95)),
         accepted_at: Some(datetime!(2026-01-31 12:00:01.125 UTC)),
         calls: Calls { cancel: 2, get: 3 },
         failures: 1,

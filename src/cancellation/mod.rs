@@ -8,9 +8,11 @@
 //! | `machine` | [`next_step`] and [`resume`]: the state machine; its tests, `machine_tests`, are the decision table row by row |
 //! | `progress` | [`Progress`]: what has to survive a wait, a crash or a change of worker |
 //! | `reply` | [`Reply`]: what a call told, as a row of the decision table |
+//! | `deadline` | [`DeadlineTerms`]: what a request says of its deadline; [`Provisional`]: times by a clock that may be wrong |
 //! | `outcome` | [`Outcome`], the answer, and [`Reason`], why it is *failed* |
 //! | `policy` | [`Policy`]: the limits and intervals of the settings |
 
+mod deadline;
 mod machine;
 mod outcome;
 mod policy;
@@ -22,6 +24,7 @@ mod machine_tests;
 #[cfg(test)]
 mod proptests;
 
+pub use deadline::{DeadlineTerms, LAST, Provisional, TrueTimes};
 pub use machine::{Conclusion, Step, next_step, resume};
 pub use outcome::{ErrorDetail, Outcome, Reason};
 pub use policy::Policy;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::deadline::{DeadlineTerms, LAST, Provisional, TrueTimes};
 use super::outcome::{ErrorDetail, Reason};
 
 /// Where one cancellation stands: all that has to survive a wait, a crash or a change of worker.
@@ -25,6 +26,16 @@ pub struct Progress {
     /// the clocks of two workers need not agree.
     #[serde(default, rename = "wait_left_ms", with = "milliseconds", skip_serializing_if = "Duration::is_zero")]
     pub wait_left: Duration,
+    /// How long ago the request was first seen, once it comes back from its wait: so that what is left until its deadline
+    /// is known to a worker whose clock is wrong, too. None: the worker that wrote it did not say.
+    #[serde(default, rename = "age_ms", with = "optional_milliseconds", skip_serializing_if = "Option::is_none")]
+    pub age: Option<Duration>,
+    /// The times are by a clock that may be wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
+    /// The same in the worker that has it in hand.
+    #[serde(skip)]
+    pub provisional: Option<Provisional>,
     /// When the service accepted the cancel.
     #[serde(with = "time::serde::rfc3339::option", default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<OffsetDateTime>,
@@ -100,6 +111,9 @@ impl Progress {
             first_seen,
             deadline,
             wait_left: Duration::ZERO,
+            age: None,
+            unconfirmed: false,
+            provisional: None,
             accepted_at: None,
             calls: Calls::default(),
             failures: 0,
@@ -112,6 +126,59 @@ impl Progress {
             last_error: None,
             operation: None,
         }
+    }
+
+    /// A request that was just read, by a clock that may be wrong and is being corrected by so much.
+    #[must_use]
+    pub fn begin(first_seen: OffsetDateTime, correction: time::Duration, terms: DeadlineTerms) -> Self {
+        let provisional = Provisional { correction, truth: TrueTimes::Reckoned(terms) };
+        Self { provisional: Some(provisional), ..Self::new(first_seen, terms.deadline(first_seen)) }
+    }
+
+    /// It has come back from a wait. Its times become those of this worker's clock: the request was first seen as long ago
+    /// as the worker that wrote them says.
+    pub fn come_back(&mut self, now: OffsetDateTime, correction: time::Duration, terms: DeadlineTerms) {
+        let Some(age) = self.age.take() else { return };
+        let moved = now - age - self.first_seen;
+        self.move_by(moved);
+        let truth = if self.unconfirmed { TrueTimes::Reckoned(terms) } else { TrueTimes::Written(-moved) };
+        self.provisional = Some(Provisional { correction, truth });
+    }
+
+    /// The clock is right, and corrected by so much.
+    pub fn confirm(&mut self, correction: time::Duration) {
+        let Some(Provisional { correction: before, truth }) = self.provisional.take() else { return };
+        self.unconfirmed = false;
+        match truth {
+            TrueTimes::Written(back) => self.move_by(back),
+            TrueTimes::Reckoned(terms) => {
+                self.move_by(correction - before);
+                self.deadline = terms.deadline(self.first_seen);
+            }
+        }
+    }
+
+    /// It goes on after a wait of that long, in whichever worker takes it then.
+    pub fn wait_for(&mut self, wait: Duration, now: OffsetDateTime) {
+        self.age = Some(Duration::try_from(now - self.first_seen).unwrap_or_default() + wait);
+        match self.provisional.take().map(|provisional| provisional.truth) {
+            Some(TrueTimes::Written(back)) => self.move_by(back),
+            Some(TrueTimes::Reckoned(_)) => self.unconfirmed = true,
+            None => self.unconfirmed = false,
+        }
+    }
+
+    /// Its time is over, by any clock.
+    pub fn expire(&mut self) {
+        self.deadline = OffsetDateTime::UNIX_EPOCH;
+        self.provisional = None;
+        self.unconfirmed = false;
+    }
+
+    fn move_by(&mut self, by: time::Duration) {
+        self.first_seen = self.first_seen.saturating_add(by).min(LAST);
+        self.deadline = self.deadline.saturating_add(by).min(LAST);
+        self.accepted_at = self.accepted_at.map(|at| at.saturating_add(by).min(LAST));
     }
 
     /// What is left until the deadline; zero when it has passed.
@@ -139,5 +206,106 @@ mod milliseconds {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod optional_milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde gives it so")]
+    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        super::milliseconds::serialize(&duration.unwrap_or_default(), serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        super::milliseconds::deserialize(deserializer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const TRUE_START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
+    const MINUTE: Duration = Duration::from_secs(60);
+    /// A clock that is two hours ahead, and one that is an hour behind.
+    const AHEAD: time::Duration = time::Duration::hours(2);
+    const BEHIND: time::Duration = time::Duration::hours(-1);
+
+    const IN_TEN_MINUTES: DeadlineTerms = DeadlineTerms { at: None, timeout: Duration::from_secs(600) };
+    const AT_TEN_PAST: DeadlineTerms =
+        DeadlineTerms { at: Some(datetime!(2026-01-31 12:10 UTC)), timeout: Duration::from_secs(3600) };
+
+    /// What comes to a worker of what waits: the times, and how long ago it was first seen.
+    fn read_again(progress: &Progress) -> Progress {
+        serde_json::from_str(&serde_json::to_string(progress).expect("JSON")).expect("a progress")
+    }
+
+    #[test]
+    fn a_wrong_clock_is_corrected_by_the_first_answer_and_then_the_deadline_is_what_the_request_says() {
+        for terms in [IN_TEN_MINUTES, AT_TEN_PAST] {
+            for error in [AHEAD, BEHIND, time::Duration::ZERO] {
+                let mut progress = Progress::begin(TRUE_START + error, time::Duration::ZERO, terms);
+                progress.confirm(-error);
+                assert_eq!((progress.first_seen, progress.deadline), (TRUE_START, TRUE_START + 10 * MINUTE));
+                progress.confirm(time::Duration::HOUR);
+                assert_eq!(progress.first_seen, TRUE_START, "once");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_until_the_deadline_is_the_same_to_a_worker_whose_clock_is_wrong() {
+        let mut progress = Progress::begin(TRUE_START, time::Duration::ZERO, IN_TEN_MINUTES);
+        progress.confirm(time::Duration::ZERO);
+        progress.wait_for(3 * MINUTE, TRUE_START + MINUTE);
+        assert!(!progress.unconfirmed);
+        let back = TRUE_START + 4 * MINUTE;
+        for error in [AHEAD, BEHIND] {
+            let mut read = read_again(&progress);
+            read.come_back(back + error, time::Duration::ZERO, IN_TEN_MINUTES);
+            assert_eq!(read.time_left(back + error), 6 * MINUTE);
+            let mut unanswered = read.clone();
+            unanswered.wait_for(MINUTE, back + error);
+            assert_eq!((unanswered.first_seen, unanswered.age), (TRUE_START, Some(5 * MINUTE)), "as it was written");
+            read.confirm(-error);
+            assert_eq!((read.first_seen, read.deadline), (TRUE_START, TRUE_START + 10 * MINUTE));
+        }
+    }
+
+    #[test]
+    fn what_has_expired_has_no_time_left_by_any_clock() {
+        let mut progress = Progress::begin(TRUE_START + AHEAD, time::Duration::ZERO, IN_TEN_MINUTES);
+        progress.expire();
+        progress.wait_for(MINUTE, TRUE_START + AHEAD);
+        for error in [AHEAD, BEHIND, time::Duration::ZERO] {
+            let (mut read, now) = (read_again(&progress), TRUE_START + MINUTE + error);
+            read.come_back(now, time::Duration::ZERO, IN_TEN_MINUTES);
+            assert_eq!(read.time_left(now), Duration::ZERO);
+            read.confirm(-error);
+            assert_eq!(read.time_left(TRUE_START + MINUTE), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn what_a_wrong_clock_wrote_is_reckoned_anew_by_a_right_one_and_by_another_wrong_one() {
+        for terms in [IN_TEN_MINUTES, AT_TEN_PAST] {
+            let mut written = Progress::begin(TRUE_START + AHEAD, time::Duration::ZERO, terms);
+            written.wait_for(3 * MINUTE, TRUE_START + AHEAD + MINUTE);
+            assert!(written.unconfirmed);
+            for error in [BEHIND, time::Duration::ZERO] {
+                let (mut read, now) = (read_again(&written), TRUE_START + 4 * MINUTE + error);
+                read.come_back(now, time::Duration::ZERO, terms);
+                let mut again = read.clone();
+                again.wait_for(MINUTE, now);
+                assert!(again.unconfirmed);
+                read.confirm(-error);
+                assert_eq!((read.first_seen, read.deadline), (TRUE_START, TRUE_START + 10 * MINUTE));
+            }
+        }
     }
 }

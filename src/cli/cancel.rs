@@ -1,6 +1,5 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -9,12 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::arguments::Cancel;
 use super::exit::Exit;
 use super::startup::{runtime, start_logging};
-use crate::cancellation::{Policy, Progress};
+use crate::cancellation::{DeadlineTerms, Policy, Progress};
 use crate::message::{CancelRequest, OperationName, ResultEvent};
 use crate::operations_api::Client;
 use crate::settings::Loaded;
 use crate::telemetry;
-use crate::worker::{CallPermits, Clock, Unlimited, drive, now, policy};
+use crate::worker::{CallPermits, Clock, Unlimited, drive, policy};
 
 /// `cancel`: the worker's own pursuit, without a broker.
 pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
@@ -27,7 +26,8 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
         client: Client::new(&settings.api).context("failed to build the API client")?,
         call_permits: CallPermits::new(settings.admission()),
         policy: policy(&settings).context("failed to start")?,
-        timeout: command.timeout.unwrap_or(*settings.worker.default_timeout),
+        terms: DeadlineTerms { at: None, timeout: command.timeout.unwrap_or(*settings.worker.default_timeout) },
+        clock: Clock::system(),
     };
     let concurrency = usize::from(command.concurrency);
     runtime(settings.runtime.threads).context("failed to start the runtime")?.block_on(cancel_all(
@@ -42,7 +42,8 @@ struct Job {
     client: Client,
     call_permits: CallPermits,
     policy: Policy,
-    timeout: Duration,
+    terms: DeadlineTerms,
+    clock: Clock,
 }
 
 /// Pursues all, prints each as it finishes, and answers with the worst outcome. Where standard output takes no more, such as a
@@ -77,13 +78,11 @@ async fn cancel_all(job: Arc<Job>, names: Vec<OperationName>, concurrency: usize
 }
 
 async fn cancel_one(job: &Job, name: &OperationName) -> (Exit, Vec<u8>) {
-    let begun = now();
-    let timeout = time::Duration::try_from(job.timeout).unwrap_or(time::Duration::MAX);
-    let progress = Progress::new(begun, begun.saturating_add(timeout));
-    let (progress, Ok(conclusion)) =
-        drive(&job.client, &job.call_permits, name, progress, &job.policy, Unlimited, Clock::System).await;
+    let Job { client, call_permits, policy, terms, clock } = job;
+    let progress = Progress::begin(clock.now(), clock.correction(), *terms);
+    let (progress, Ok(conclusion)) = drive(client, call_permits, name, progress, policy, Unlimited, clock).await;
     let request = CancelRequest::new(name.clone(), None);
-    let line = ResultEvent::concluded(&request, &progress, &conclusion, now()).data();
+    let line = ResultEvent::concluded(&request, &progress, &conclusion, clock.now()).data();
     (conclusion.outcome.into(), line)
 }
 

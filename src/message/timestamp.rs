@@ -1,11 +1,9 @@
 //! Times in messages: RFC 3339, UTC.
 
 use time::format_description::well_known::Rfc3339;
-use time::macros::datetime;
 use time::{OffsetDateTime, UtcOffset};
 
-/// The last time that RFC 3339 can write.
-pub(super) const LAST: OffsetDateTime = datetime!(9999-12-31 23:59:59.999999999 UTC);
+use crate::cancellation::LAST;
 
 /// Reads a time and moves it to UTC. `None` where it is no RFC 3339, or not in the years 0 to 9999 of UTC.
 pub(super) fn parse(text: &str) -> Option<OffsetDateTime> {
@@ -50,6 +48,8 @@ fn seconds(utc: OffsetDateTime) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use time::macros::datetime;
 
     use super::*;
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use reqwest::Response;
+use reqwest::header::{AGE, DATE, HeaderMap};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -13,7 +14,8 @@ use super::causes::causes;
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, Target, WrongSetting};
 use super::http::{self, HttpClients};
-use super::operations::{CallSent, Operations};
+use super::operations::{CallSent, Operations, ToldTime};
+use super::retry_delay;
 use super::reuse::noting_reuse;
 use super::shortage::{self, Shortage};
 use super::tls::{TlsError, TlsFiles};
@@ -130,7 +132,7 @@ impl Client {
         let deadline = Instant::now() + self.call_timeout;
         let authorization = self.authorization(&target, deadline).await?;
         sent.tell();
-        let response = self.send_again(call, &target, authorization.as_ref(), deadline).await?;
+        let response = self.send_again(call, &target, authorization.as_ref(), deadline, sent).await?;
         let mut reply = self.read(call, name, &target, response, deadline).await?;
         if let (Reply::Failure(failure), Some(sent)) = (&mut reply, &authorization) {
             // A service may repeat what it was sent; its message goes into events and logs.
@@ -158,11 +160,18 @@ impl Client {
         target: &Target,
         authorization: Option<&Authorization>,
         deadline: Instant,
+        sent: &CallSent,
     ) -> Result<Response, CallError> {
         let (mut resends_left, mut retries_left) = (MAX_RESENDS, MAX_SHORTAGE_RETRIES);
         loop {
-            let (sent, reused) = noting_reuse(self.send(call, target, authorization, deadline)).await;
-            match sent {
+            let began = Instant::now();
+            let (answered, reused) = noting_reuse(self.send(call, target, authorization, deadline)).await;
+            if let Ok(response) = &answered
+                && let Some(time) = told_time(response.headers())
+            {
+                sent.tell_time(ToldTime { time, round_trip: began.elapsed(), arrived: Instant::now() });
+            }
+            match answered {
                 Err(CallError::Broken { .. }) if reused && resends_left > 0 => resends_left -= 1,
                 Err(CallError::Shortage { .. })
                     if retries_left > 0 && Instant::now() + SHORTAGE_RETRY_DELAY < deadline =>
@@ -170,7 +179,7 @@ impl Client {
                     retries_left -= 1;
                     sleep(SHORTAGE_RETRY_DELAY).await;
                 }
-                sent => return sent,
+                answered => return answered,
             }
         }
     }
@@ -237,7 +246,7 @@ impl Client {
             return Ok(self.too_large());
         }
         let bytes = bytes.get(..limit).unwrap_or(bytes);
-        Ok(classify::reply(call, name, status, &headers, bytes, wall_clock()))
+        Ok(classify::reply(call, name, status, &headers, bytes, told_time(&headers).unwrap_or_else(wall_clock)))
     }
 
     fn too_large(&self) -> Reply {
@@ -258,7 +267,13 @@ fn cause_of(error: &reqwest::Error) -> String {
     causes.unwrap_or_else(|| "the HTTP library gave no reason".to_owned())
 }
 
-/// For the dates of `Retry-After`.
+/// The time by which the service writes the dates of its answer. A cache's answer tells an old one.
+fn told_time(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    let date = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
+    retry_delay::date(date.to_str().ok()?)
+}
+
+/// For the dates of `Retry-After`, where the service does not say what time it is there.
 #[expect(clippy::disallowed_methods, reason = "the edge where answers arrive; what is made of the time is pure")]
 fn wall_clock() -> OffsetDateTime {
     OffsetDateTime::now_utc()

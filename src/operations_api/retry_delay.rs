@@ -1,4 +1,4 @@
-//! The two forms in which a service says how long to wait.
+//! The two forms in which a service says how long to wait, and its dates.
 
 use std::time::Duration;
 
@@ -22,8 +22,12 @@ pub(super) fn retry_after(text: &str, now: OffsetDateTime) -> Option<Duration> {
     if let Some(seconds) = whole(text) {
         return Some(Duration::from_secs(seconds));
     }
-    let date = OffsetDateTime::from(httpdate::parse_http_date(text).ok()?);
-    (date - now).try_into().ok()
+    (date(text)? - now).try_into().ok()
+}
+
+/// A date in any of HTTP's three forms.
+pub(super) fn date(text: &str) -> Option<OffsetDateTime> {
+    httpdate::parse_http_date(text).ok().map(OffsetDateTime::from)
 }
 
 /// A number without sign; serde's and `str::parse` would take `+1`.

@@ -20,7 +20,7 @@ pub async fn drive<O: Operations, B: WaitBudget>(
     mut progress: Progress,
     policy: &Policy,
     mut budget: B,
-    clock: Clock,
+    clock: &Clock,
 ) -> (Progress, Result<Conclusion, B::End>) {
     let permits = call_permits.permits(operations, name);
     let last_calls = LastCalls::new(policy.last_call_timeout);
@@ -70,7 +70,7 @@ struct Driver<'a, O> {
     permits: OperationPermits<'a>,
     name: &'a OperationName,
     policy: &'a Policy,
-    clock: Clock,
+    clock: &'a Clock,
     last_calls: LastCalls,
 }
 
@@ -86,13 +86,18 @@ impl<'a, O: Operations> Driver<'a, O> {
     }
 
     /// Makes the call that this step asks for, and decides on its answer. One that is cut is no news of its endpoint.
-    async fn call(&mut self, permit: Permit<'_>, step: &Step, progress: Progress) -> (Progress, Step) {
+    async fn call(&mut self, permit: Permit<'_>, step: &Step, mut progress: Progress) -> (Progress, Step) {
         let probe = permit.is_probe();
         let call = if matches!(step, Step::Cancel) { Call::Cancel } else { Call::Get };
         let sent = CallSent::default();
         let limit = self.last_calls.limit(progress.time_left(self.clock.now()));
         let calling = permit.call(&sent, self.operations.call(call, self.name, &sent));
         let reply = timeout(limit, calling).await.unwrap_or_else(|_| cut_at_deadline());
+        if let Some(time) = sent.told_time() {
+            self.clock.heard(time);
+        }
+        // No deadline is believed before a call has been made that may tell what time it is.
+        self.clock.confirm(&mut progress);
         next_step(progress, reply, probe, self.clock.now(), jitter(), self.policy)
     }
 
@@ -117,14 +122,15 @@ mod tests {
         let body = include_bytes!("../../tests/golden/follow_up/v1-polling.body.json");
         let FollowUp { request, mut progress, .. } =
             FollowUp::read(&Envelope { body, ..Envelope::default() }).expect("readable, whatever the patterns");
-        progress.deadline = Clock::System.now() + time::Duration::HOUR;
+        let clock = Clock::system();
+        progress.deadline = clock.now() + time::Duration::HOUR;
         let overrides = [("api.names", "operations/**".to_owned()), ("api.endpoint", "http://127.0.0.1:9".to_owned())];
         let settings = settings::load(&[], &overrides).expect("valid").settings;
         let client = Client::new(&settings.api).expect("a client");
         let policy = policy(&settings).expect("a policy");
         let call_permits = CallPermits::new(AdmissionPolicy::default());
         let (_, Ok(conclusion)) =
-            drive(&client, &call_permits, &request.name, progress, &policy, Unlimited, Clock::System).await;
+            drive(&client, &call_permits, &request.name, progress, &policy, Unlimited, &clock).await;
         assert_eq!(conclusion.outcome, Outcome::Failed(Reason::BadEndpoint));
         let message = conclusion.error.expect("told").message;
         assert_eq!(message, "the operation's name is not of the form operations/** (api.names)");

@@ -12,7 +12,7 @@ use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
 use super::driver::drive;
 use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
 use crate::broker::{Delivery, DeliveryKind, WaitLevels};
-use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Policy, Progress, Reason};
+use crate::cancellation::{Conclusion, DeadlineTerms, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
     CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, FollowUp, Identity, NamePatterns,
     ResultEvent, UnreadableFollowUp, Unusable,
@@ -86,13 +86,20 @@ impl<O: Operations> Handler<O> {
             DeliveryKind::Request => {
                 let request = CancelRequest::read(&envelope, self.request_limit, &self.names)
                     .map_err(|unusable| Box::new(self.refuse_request(&unusable, delivery)))?;
-                let first_seen = self.clock.now();
-                let deadline = request.deadline_from(first_seen, self.default_timeout, self.max_timeout);
-                let progress = Progress::new(first_seen, deadline);
+                let mut progress = Progress::begin(self.clock.now(), self.clock.correction(), self.terms(&request));
+                self.clock.confirm(&mut progress);
                 Ok(FollowUp { request, progress, quarantined: 0, concluded: None })
             }
             DeliveryKind::FollowUp => {
-                FollowUp::read(&envelope).map_err(|unreadable| Box::new(self.refuse_follow_up(&unreadable)))
+                let mut case =
+                    FollowUp::read(&envelope).map_err(|unreadable| Box::new(self.refuse_follow_up(&unreadable)))?;
+                // What is concluded has its times.
+                if case.concluded.is_none() {
+                    let terms = self.terms(&case.request);
+                    case.progress.come_back(self.clock.now(), self.clock.correction(), terms);
+                    self.clock.confirm(&mut case.progress);
+                }
+                Ok(case)
             }
             DeliveryKind::DeadLetter => Err(Box::new(Disposition::Bury)),
         }
@@ -112,16 +119,20 @@ impl<O: Operations> Handler<O> {
             limits: HoldLimits::new(kind, delivery.redeliveries(), alone, self.inline_wait, shortest),
             levels: &self.wait_levels,
             deadline: progress.deadline,
-            clock: *clock,
+            clock,
             slots: &self.inline_slots,
             stop: &self.stop,
         };
-        let (progress, end) = drive(operations, call_permits, &request.name, progress, policy, budget, *clock).await;
+        let (progress, end) = drive(operations, call_permits, &request.name, progress, policy, budget, clock).await;
         let case = FollowUp { request, progress, quarantined, concluded: None };
         match end {
             Ok(conclusion) => self.finish(case, conclusion, kind),
             Err(delayed) => self.delay(case, delayed, kind),
         }
+    }
+
+    fn terms(&self, request: &CancelRequest) -> DeadlineTerms {
+        request.deadline_terms(self.default_timeout, self.max_timeout)
     }
 
     /// A case goes on elsewhere, after the shortest wait there is and what it has to wait anyway.
@@ -132,6 +143,7 @@ impl<O: Operations> Handler<O> {
 
     fn delay(&self, mut case: FollowUp, Delayed { level, left }: Delayed, kind: DeliveryKind) -> Disposition {
         case.progress.wait_left = left;
+        case.progress.wait_for(level.ttl(), self.clock.now());
         let FollowUp { request, .. } = &case;
         debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
         match case.encode(self.clock.now()) {

@@ -43,7 +43,7 @@ impl<O: Operations> Handler<O> {
         }
         if delivery.has_expired() && delivery.kind() == DeliveryKind::Request {
             warn!(%name, identity, "a request has expired in its queue: it is cancelled once and answered");
-            case.progress.deadline = case.progress.first_seen;
+            case.progress.expire();
         }
         self.delay_at_once(case, delivery.kind())
     }

@@ -57,7 +57,7 @@ pub async fn run<O: Operations>(
     readiness: Arc<Readiness>,
 ) -> Result<(), RunError> {
     let broker = RabbitMq::new(&settings.amqp, worker);
-    run_on(Arc::new(broker), settings, operations, worker, stop, readiness, Clock::System).await
+    run_on(Arc::new(broker), settings, operations, worker, stop, readiness, Clock::system()).await
 }
 
 /// As [`run`], on any broker and by any clock.

@@ -196,7 +196,7 @@ pub(super) struct DeliveryBudget<'a> {
     /// The request's.
     pub(super) deadline: OffsetDateTime,
     /// By which the deadline is reckoned.
-    pub(super) clock: Clock,
+    pub(super) clock: &'a Clock,
     /// The places for deliveries that are held.
     pub(super) slots: &'a Semaphore,
     /// Ends every wait at once: the worker is to stop.
@@ -358,16 +358,17 @@ mod tests {
         levels: WaitLevels,
         slots: Semaphore,
         stop: CancellationToken,
+        clock: Clock,
     }
 
     impl TestEnv {
         fn with_slots(slots: usize) -> Self {
-            Self { levels: wait_levels(), slots: Semaphore::new(slots), stop: CancellationToken::new() }
+            let (stop, clock) = (CancellationToken::new(), Clock::starting_at(OffsetDateTime::UNIX_EPOCH));
+            Self { levels: wait_levels(), slots: Semaphore::new(slots), stop, clock }
         }
 
         fn budget(&self, hold: u64) -> DeliveryBudget<'_> {
-            let Self { levels, slots, stop } = self;
-            let clock = Clock::Simulated { start: OffsetDateTime::UNIX_EPOCH, began: Instant::now() };
+            let Self { levels, slots, stop, clock } = self;
             let limits = HoldLimits { max_hold: seconds(hold), max_backoff: seconds(hold) };
             let deadline = clock.now() + seconds(3600);
             DeliveryBudget { since: Instant::now(), limits, levels, deadline, clock, slots, stop }

@@ -108,7 +108,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
             if !name.split('/').all(safe) || !name.starts_with("projects/") || name.chars().any(char::is_control) {
                 return Err(format!("admitted the name {name:?}"));
             }
-            let deadline = request.deadline_from(NOW, Duration::from_secs(3600), Duration::from_secs(86_400));
+            let deadline = request.deadline_terms(Duration::from_secs(3600), Duration::from_secs(86_400)).deadline(NOW);
             carried(&FollowUp { request, progress: Progress::new(NOW, deadline), quarantined: 0, concluded: None })?;
             Ok(true)
         }

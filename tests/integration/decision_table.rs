@@ -394,7 +394,8 @@ impl Api {
         let progress = Progress::new(now(), now() + followed_for);
         // The table alone: neither rate limit nor circuit breaker.
         let open = CallPermits::new(AdmissionPolicy::default());
-        let pursuing = drive(&self.client, &open, &name, progress, &self.policy, Unlimited, Clock::System);
+        let clock = Clock::system();
+        let pursuing = drive(&self.client, &open, &name, progress, &self.policy, Unlimited, &clock);
         let ended = timeout(AMPLE, pursuing).await.unwrap_or_else(|_| panic!("{id} does not end"));
         let (progress, Ok(conclusion)) = ended;
         Pursued { progress, conclusion, took: began.elapsed() }

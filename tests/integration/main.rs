@@ -24,6 +24,7 @@ mod broker_publisher;
 mod broker_session;
 mod broker_setup;
 mod broker_topology;
+mod clock;
 mod command_line;
 mod credentials;
 mod decision_table;

@@ -140,7 +140,7 @@ fn worker(env: &TestEnv, opened: &Arc<Opened>, stop: &CancellationToken) -> impl
     async move {
         let broker = Arc::new(Counted { broker: RabbitMq::new(&settings.amqp, "buggy"), opened });
         let operations = Buggy(Client::new(&settings.api).unwrap());
-        run_on(broker, &settings, operations, "buggy", stop, Arc::default(), Clock::System).await.unwrap();
+        run_on(broker, &settings, operations, "buggy", stop, Arc::default(), Clock::system()).await.unwrap();
     }
 }
 

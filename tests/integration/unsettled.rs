@@ -111,7 +111,7 @@ async fn a_dead_letter_that_is_not_taken_waits_and_its_event_is_published_once()
 async fn a_follow_up_of_a_newer_worker_waits_for_one_until_a_minute_after_its_deadline() {
     let mut env = impatient().await;
     let _worker = env.worker().await;
-    let deadline = Clock::System.now() - Duration::from_secs(50);
+    let deadline = Clock::system().now() - Duration::from_secs(50);
     let newer = json!({
         "v": 2,
         "request": { "identity": "r-1", "name": operation("cancels-b") },

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use cancel_worker::cancellation::{ErrorDetail, Failure, FailureKind, Operation, OperationStatus, Reply};
 use cancel_worker::message::OperationName;
-use cancel_worker::operations_api::{Call, CallSent, Operations};
+use cancel_worker::operations_api::{Call, CallSent, Operations, ToldTime};
 use cancel_worker::pacing::Key;
 
 use crate::test_env::TestEnv;
@@ -173,7 +173,13 @@ impl Operations for SimulatedApi {
             (Call::Get, Some(operation)) => operation.get(name, Instant::now()),
             (_, None) => failure(FailureKind::NotFound),
         };
-        self.answer(if call == Call::Cancel { "cancel" } else { "get" }, name, effect).await
+        let began = Instant::now();
+        let reply = self.answer(if call == Call::Cancel { "cancel" } else { "get" }, name, effect).await;
+        if !matches!(&reply, Reply::Failure(Failure { kind: FailureKind::Unavailable, .. })) {
+            let time = self.env.wall_clock().replace_nanosecond(0).unwrap();
+            sent.tell_time(ToldTime { time, round_trip: began.elapsed(), arrived: Instant::now() });
+        }
+        reply
     }
 
     fn endpoint(&self, _name: &OperationName) -> Option<Key> {

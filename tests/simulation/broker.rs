@@ -157,7 +157,7 @@ impl SimulatedSession {
             state.note(format_args!("session {}: stores {:?} {target:?}", self.id, message.message_id));
             match target {
                 Target::Request => state.requests.push_back(message),
-                Target::Event(_) => state.events.push(message),
+                Target::Event(_) => state.events.push(Message { at: Some(Instant::now()), ..message }),
                 Target::Wait(level) => {
                     let due = (Instant::now() + level.ttl(), state.id());
                     state.waiting.insert(due, message);

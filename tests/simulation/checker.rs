@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -7,6 +8,9 @@ use cancel_worker::message::{CancelRequest, Envelope, OperationName, ReceivedEve
 use crate::api::{Script, SimulatedOperation};
 use crate::scenario::Asked;
 use crate::test_env::{Message, State, TestEnv};
+
+/// So much a clock may be wrong that is not corrected: five seconds, and the cut of the API's times to whole ones.
+const TOLERANCE: Duration = Duration::from_secs(6);
 
 /// What the promise says, of everything that came out.
 pub fn check(env: &TestEnv, asked: &[Asked]) {
@@ -97,6 +101,14 @@ fn check_request(request: &Asked, state: &State, events: &[ReceivedEvent], probl
     };
     if !verdicts.iter().all(|verdict| admissible(&verdict)) {
         wrong(&format!("not true, which is {truth}"));
+    }
+    let early = own.iter().any(|event| {
+        let published =
+            state.events.iter().filter(|message| message.message_id == event.id).filter_map(|event| event.at);
+        verdict(event) == "failed: deadline_exceeded" && published.min() < Some(request.deadline - TOLERANCE)
+    });
+    if early && !request.expired {
+        wrong("answered before its deadline that this was over");
     }
     if verdicts.len() > 1 && !hurry && !given_up {
         wrong("two answers");

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use time::OffsetDateTime;
 use time::macros::datetime;
+use time::{Duration as TimeSpan, OffsetDateTime};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,8 @@ use crate::broker::SimulatedBroker;
 use crate::checker;
 use crate::test_env::{Message, Outage, TestEnv};
 
-const START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
+pub const START: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 /// All must be done by then, in simulated time: the longest deadline, 40 minutes, the longest outage, and some more.
 const LIMIT: Duration = Duration::from_secs(120 * 60);
 /// A weekend, and what an answer that was ready may take after it: the longest wait level, and a little.
@@ -27,6 +28,8 @@ const WEEKEND: Duration = Duration::from_secs(3 * 24 * 3600);
 const AFTER_WEEKEND: Duration = Duration::from_secs(5 * 60 + 10);
 /// What a worker that is stopped may take: its grace, and a little.
 const STOP_LIMIT: Duration = Duration::from_secs(17);
+/// By how many seconds a machine's clock may be wrong.
+const WRONGEST: i64 = 2 * 3600;
 const MAX_STEPS: u64 = 4_000_000;
 
 /// So that most of a few requests have to queue.
@@ -38,7 +41,7 @@ fn settings(prefetch: &str) -> Settings {
     let overrides = [
         ("amqp.prefetch", prefetch.to_owned()),
         ("amqp.unsettled_limit", "5m".to_owned()),
-        ("worker.default_timeout", "40m".to_owned()),
+        ("worker.default_timeout", format!("{}s", DEFAULT_TIMEOUT.as_secs())),
     ];
     settings::load(&[], &overrides).expect("valid settings").settings
 }
@@ -52,6 +55,8 @@ pub struct Asked {
     pub hurried: bool,
     /// The broker moves it to the quarantine for its age before a worker sees it.
     pub expired: bool,
+    /// Before this no answer may say that its time is over.
+    pub deadline: Instant,
 }
 
 /// What came of one seed.
@@ -82,16 +87,15 @@ pub fn weekend(outage: Outage, seed: u64, print: bool) -> Report {
     paused(seed, async move {
         let mut jitter = fastrand::Rng::with_seed(seed);
         let env = TestEnv::new(seed, print, 1, Duration::ZERO, 0.0);
-        let clock = Clock::Simulated { start: START, began: Instant::now() };
         let end = CancellationToken::new();
         let pump = tokio::spawn(pump(env.clone()));
-        let supervisor = tokio::spawn(supervise(env.clone(), 0, clock, &WIDE, jitter.fork(), end.clone()));
+        let supervisor = tokio::spawn(supervise(env.clone(), 0, TimeSpan::ZERO, &WIDE, jitter.fork(), end.clone()));
         let outage = tokio::spawn({
             let env = env.clone();
             async move { env.suffer(outage, WEEKEND).await }
         });
-        let asked: Vec<Asked> = (0..6).map(|number| asked(number, &mut jitter)).collect();
-        publish(&env, &asked, false, &mut jitter).await;
+        let mut asked: Vec<Asked> = (0..6).map(|number| asked(number, &mut jitter)).collect();
+        publish(&env, &mut asked, false, &mut jitter).await;
         outage.await.expect("it ends");
         let mended = Instant::now();
         let is_answered = || env.state().events.len() >= asked.len();
@@ -128,7 +132,7 @@ async fn simulate(seed: u64, severity: Option<f64>, print: bool) -> Report {
         severity = severity.min(0.3);
     }
     let env = TestEnv::new(seed, print, workers, fault_time, severity);
-    let clock = Clock::Simulated { start: START, began: Instant::now() };
+    let wrong = jitter.u8(..3) == 0;
     let count = if poisonous { jitter.usize(12..=40) } else { jitter.usize(1..=12) };
     let mut asked: Vec<Asked> = (0..count).map(|number| asked(number, &mut jitter)).collect();
     if poisonous {
@@ -144,9 +148,12 @@ async fn simulate(seed: u64, severity: Option<f64>, print: bool) -> Report {
     ];
     let end = CancellationToken::new();
     let supervisors: Vec<_> = (0..workers)
-        .map(|worker| tokio::spawn(supervise(env.clone(), worker, clock, settings, jitter.fork(), end.clone())))
+        .map(|worker| {
+            let error = if wrong { TimeSpan::seconds(jitter.i64(-WRONGEST..=WRONGEST)) } else { TimeSpan::ZERO };
+            tokio::spawn(supervise(env.clone(), worker, error, settings, jitter.fork(), end.clone()))
+        })
         .collect();
-    publish(&env, &asked, poisonous, &mut jitter).await;
+    publish(&env, &mut asked, poisonous, &mut jitter).await;
     wait_until_drained(&env).await;
     end.cancel();
     for supervisor in supervisors {
@@ -191,17 +198,24 @@ fn asked(number: usize, jitter: &mut fastrand::Rng) -> Asked {
         script,
         hurried: jitter.u8(..6) == 0,
         expired: jitter.u8(..20) == 0,
+        deadline: Instant::now(),
     }
 }
 
 /// As upstream does: over a while, now and then the same twice, and now and then something poisonous between them.
-async fn publish(env: &TestEnv, asked: &[Asked], poisonous: bool, jitter: &mut fastrand::Rng) {
+async fn publish(env: &TestEnv, asked: &mut [Asked], poisonous: bool, jitter: &mut fastrand::Rng) {
     let (pause, poison) = if poisonous { (20, 3) } else { (4000, 100) };
     for request in asked {
         sleep(Duration::from_millis(jitter.u64(0..pause))).await;
         let name = OperationName::parse(&request.name).expect("a name");
         let mut message = CancelRequest::new(name, Some(request.id.clone()));
-        message.timeout = request.hurried.then(|| Duration::from_secs(jitter.u64(1..60)));
+        let timeout = if request.hurried { Duration::from_secs(jitter.u64(1..60)) } else { DEFAULT_TIMEOUT };
+        request.deadline = Instant::now() + timeout;
+        if request.hurried && jitter.bool() {
+            message.deadline = Some(env.wall_clock() + timeout);
+        } else if request.hurried {
+            message.timeout = Some(timeout);
+        }
         let message: Message = message.to_message(START).into();
         let mut state = env.state();
         let operation =
@@ -249,7 +263,7 @@ async fn wait_until_drained(env: &TestEnv) {
 async fn supervise(
     env: TestEnv,
     worker: usize,
-    clock: Clock,
+    clock_error: TimeSpan,
     settings: &'static Settings,
     mut jitter: fastrand::Rng,
     end: CancellationToken,
@@ -259,6 +273,7 @@ async fn supervise(
         env.state().crashes[worker] = crash.clone();
         let stop = CancellationToken::new();
         let broker = SimulatedBroker { env: env.clone(), worker };
+        let clock = Clock::starting_at(env.wall_clock() + clock_error);
         let api = SimulatedApi { env: env.clone(), worker };
         let name = format!("worker-{worker}");
         let running =

@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use cancel_worker::broker::{DeliveryKind, SessionKind};
 
 use crate::api::{Script, SimulatedOperation};
+use crate::scenario::START;
 
 /// Of the work queues, and of the quarantine: what the worker declares.
 const DELIVERY_LIMIT: u32 = 5;
@@ -100,6 +102,8 @@ pub struct Message {
     /// In the quarantine: where it comes from, and whether it was moved for its age.
     pub was_follow_up: bool,
     pub expired: bool,
+    /// Of an event: when it was published.
+    pub at: Option<Instant>,
 }
 
 impl Message {
@@ -167,6 +171,11 @@ impl TestEnv {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap()
+    }
+
+    /// The true time.
+    pub fn wall_clock(&self) -> OffsetDateTime {
+        START + self.state().began.elapsed()
     }
 
     /// Resolves after the next change of a queue or session. Made before looking, it misses none.

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 
 use super::request_body::RequestBody;
 use super::request_context::RequestContext;
+use crate::cancellation::DeadlineTerms;
 use crate::message::cloud_event;
 use crate::message::envelope::Outgoing;
 use crate::message::identity::{Identity, IdentityKind};
@@ -52,26 +53,12 @@ impl CancelRequest {
         RequestKey::new(&self.identity, Some(self.name.as_str()), self.details.replay)
     }
 
-    /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout` after `first_seen`;
-    /// with neither, `default_timeout` after it. Never later than `max_timeout` after it.
+    /// When an answer is given whatever is known by then: the earlier of `deadline` and `timeout`; with neither,
+    /// `default_timeout` after the request was first seen. Never later than `max_timeout` after that.
     #[must_use]
-    pub fn deadline_from(
-        &self,
-        first_seen: OffsetDateTime,
-        default_timeout: Duration,
-        max_timeout: Duration,
-    ) -> OffsetDateTime {
-        let after = |timeout: Duration| {
-            let timeout = time::Duration::try_from(timeout).unwrap_or(time::Duration::MAX);
-            first_seen.checked_add(timeout).unwrap_or(timestamp::LAST).min(timestamp::LAST)
-        };
-        let asked = match (self.deadline, self.timeout) {
-            (Some(deadline), Some(timeout)) => deadline.min(after(timeout)),
-            (Some(deadline), None) => deadline,
-            (None, Some(timeout)) => after(timeout),
-            (None, None) => after(default_timeout),
-        };
-        asked.min(after(max_timeout))
+    pub fn deadline_terms(&self, default_timeout: Duration, max_timeout: Duration) -> DeadlineTerms {
+        let unsaid = if self.deadline.is_some() { max_timeout } else { default_timeout };
+        DeadlineTerms { at: self.deadline, timeout: self.timeout.unwrap_or(unsaid).min(max_timeout) }
     }
 
     /// The request as upstream would publish it, in JSON; a binary CloudEvent where it is known as one. Read again it is the
@@ -131,20 +118,17 @@ mod tests {
         let seen = datetime!(2026-01-31 12:00 UTC);
         let minute = Duration::from_secs(60);
         let mut request = CancelRequest::new(name, None);
-        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01 UTC));
-        assert_eq!(request.deadline_from(seen, Duration::MAX, Duration::MAX), timestamp::LAST);
+        let deadline = |request: &CancelRequest, default, max| request.deadline_terms(default, max).deadline(seen);
+        assert_eq!(deadline(&request, minute, Duration::MAX), datetime!(2026-01-31 12:01 UTC));
+        assert_eq!(deadline(&request, Duration::MAX, Duration::MAX).year(), 9999);
         request.timeout = Some(2 * minute);
-        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:02 UTC));
+        assert_eq!(deadline(&request, minute, Duration::MAX), datetime!(2026-01-31 12:02 UTC));
         request.deadline = Some(datetime!(2026-01-31 12:01:30 UTC));
-        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01:30 UTC));
+        assert_eq!(deadline(&request, minute, Duration::MAX), datetime!(2026-01-31 12:01:30 UTC));
         request.timeout = Some(minute);
-        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01 UTC));
+        assert_eq!(deadline(&request, minute, Duration::MAX), datetime!(2026-01-31 12:01 UTC));
         request.timeout = None;
-        assert_eq!(request.deadline_from(seen, minute, Duration::MAX), datetime!(2026-01-31 12:01:30 UTC));
-        assert_eq!(
-            request.deadline_from(seen, minute, minute),
-            datetime!(2026-01-31 12:01 UTC),
-            "the longest there is"
-        );
+        assert_eq!(deadline(&request, minute, Duration::MAX), datetime!(2026-01-31 12:01:30 UTC));
+        assert_eq!(deadline(&request, minute, minute), datetime!(2026-01-31 12:01 UTC), "the longest there is");
     }
 }
