@@ -5,8 +5,9 @@
 //!    ├─unimplemented─▶ Finished(unimplemented)      └─deadline, refusal─▶ Finished(failed)
 //!    ├─refusal─▶ Finished(failed)
 //!    └─not cancellable, not found, out of time─▶ Verifying ──done──▶ Finished(cancelled | completed)
-//!                                                  │  ▲  ╲
-//!                                                  │  └ wait ┘ (transient failures of the get)
+//!         ▲                                        │  ▲  ╲
+//!         │                                        │  └ wait ┘ (transient failures of the get)
+//!         └─ Cancelling ◀──wait── (not found) ─────┤
 //!                                                  └─anything else─▶ Finished(failed)
 //! ```
 
@@ -46,7 +47,8 @@ pub struct Conclusion {
     pub error: Option<ErrorDetail>,
 }
 
-/// Before "lost" or "protocol error" is believed, the get is repeated after each of these: about 10 s in all.
+/// Before "lost", "not found", "protocol error" or the refusal of a project is believed, the calls are repeated after each
+/// of these: about 10 s in all.
 const RECHECK_DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
 
 /// Between two gets of an operation whose cancel was accepted long ago: this share of its age, but not longer than that.
@@ -112,9 +114,7 @@ impl Transition<'_> {
             // 2xx, whatever the body.
             Reply::Accepted | Reply::Operation(_) | Reply::Undecodable { .. } => return self.accepted(),
         };
-        if kind != FailureKind::Unauthenticated {
-            self.progress.renewed = false;
-        }
+        self.answered(kind);
         match kind {
             FailureKind::Unimplemented => finish(Outcome::Unimplemented, None),
             FailureKind::FailedPrecondition => self.verify(Reason::NotCancellable, error),
@@ -133,9 +133,40 @@ impl Transition<'_> {
                 self.back_off(retry_after)
             }
             FailureKind::Unauthenticated => self.renew_or(Step::Cancel, error, retry_after),
-            FailureKind::PermissionDenied => fail(Reason::PermissionDenied, error),
-            FailureKind::BadEndpoint => fail(Reason::BadEndpoint, error),
+            FailureKind::PermissionDenied => self.refused(error, retry_after),
+            FailureKind::ForeignProject => self.refused_project(error),
+            FailureKind::BadEndpoint | FailureKind::UnknownHost => self.not_served(error, retry_after),
+            FailureKind::NoEndpoint => fail(Reason::BadEndpoint, error),
             FailureKind::Rejected => fail(Reason::Rejected, error),
+        }
+    }
+
+    /// What is counted in a row ends with another answer. One of a service that is unavailable ends no row of refusals.
+    fn answered(&mut self, kind: FailureKind) {
+        let progress = &mut *self.progress;
+        if kind != FailureKind::Unauthenticated {
+            progress.renewed = false;
+        }
+        if kind != FailureKind::NotFound {
+            progress.not_found = 0;
+        }
+        if kind != FailureKind::ForeignProject {
+            progress.foreign = 0;
+        }
+        match kind {
+            FailureKind::PermissionDenied
+            | FailureKind::ForeignProject
+            | FailureKind::Unauthenticated
+            | FailureKind::RateLimited
+            | FailureKind::Unavailable
+            | FailureKind::BadEndpoint
+            | FailureKind::UnknownHost => {}
+            FailureKind::Unimplemented
+            | FailureKind::FailedPrecondition
+            | FailureKind::Conflict
+            | FailureKind::NotFound
+            | FailureKind::NoEndpoint
+            | FailureKind::Rejected => progress.refused_since = None,
         }
     }
 
@@ -143,10 +174,20 @@ impl Transition<'_> {
         let progress = &mut *self.progress;
         progress.accepted_at = Some(self.now);
         progress.phase = Phase::Polling;
+        self.worked();
+        Step::Get
+    }
+
+    /// An answer that is no failure.
+    fn worked(&mut self) {
+        let progress = &mut *self.progress;
         progress.failures = 0;
+        progress.not_found = 0;
+        progress.undecodable = 0;
+        progress.foreign = 0;
+        progress.refused_since = None;
         progress.renewed = false;
         progress.last_error = None;
-        Step::Get
     }
 
     /// One get decides between the operation's own end and this failure.
@@ -159,23 +200,92 @@ impl Transition<'_> {
     fn after_verification(&mut self, reply: Reply, reason: Reason, error: ErrorDetail) -> Step {
         self.progress.calls.get = self.progress.calls.get.saturating_add(reply.calls());
         match reply {
-            Reply::Operation(operation) => self.concluded(operation).unwrap_or_else(|| fail(reason, error)),
-            Reply::Failure(failure) | Reply::NotMade(failure) => match failure.kind {
-                FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict => {
-                    self.progress.renewed = false;
-                    if self.out_of_time() {
-                        // The refusal may have come because the operation was done: nobody knows.
-                        return fail(Reason::Unavailable, both_failures(&error, failure.error));
-                    }
-                    self.back_off(failure.retry_after)
-                }
-                FailureKind::Unauthenticated => {
-                    self.renew_or(Step::Get, both_failures(&error, failure.error), failure.retry_after)
-                }
-                _ => fail(reason, error),
+            Reply::Operation(operation) => match self.concluded(operation) {
+                Some(end) => end,
+                None if reason == Reason::NotFound => self.found_running(error),
+                None => fail(reason, error),
             },
+            Reply::Failure(failure) | Reply::NotMade(failure) => self.after_failed_verification(failure, reason, error),
             Reply::Accepted | Reply::Undecodable { .. } => fail(reason, error),
         }
+    }
+
+    /// Where the get failed, nobody knows whether the refusal came because the operation was done.
+    fn after_failed_verification(&mut self, failure: Failure, reason: Reason, error: ErrorDetail) -> Step {
+        let Failure { kind, error: get_error, retry_after } = failure;
+        let rounds = self.progress.not_found;
+        self.answered(kind);
+        match kind {
+            FailureKind::NotFound if reason == Reason::NotFound => self.found_by_neither(rounds, error),
+            FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict => {
+                if self.out_of_time() {
+                    return fail(Reason::Unavailable, both_failures(&error, get_error));
+                }
+                self.back_off(retry_after)
+            }
+            FailureKind::Unauthenticated => self.renew_or(Step::Get, both_failures(&error, get_error), retry_after),
+            FailureKind::PermissionDenied => self.refused(both_failures(&error, get_error), retry_after),
+            FailureKind::ForeignProject => self.refused_project(both_failures(&error, get_error)),
+            FailureKind::BadEndpoint | FailureKind::UnknownHost => {
+                self.not_served(both_failures(&error, get_error), retry_after)
+            }
+            FailureKind::NotFound
+            | FailureKind::Unimplemented
+            | FailureKind::FailedPrecondition
+            | FailureKind::NoEndpoint
+            | FailureKind::Rejected => fail(reason, error),
+        }
+    }
+
+    /// The cancel did not find what the get does: it may have been begun in between, or be known in some places only.
+    fn found_running(&mut self, error: ErrorDetail) -> Step {
+        self.worked();
+        if self.out_of_time() {
+            return fail(Reason::NotFound, error);
+        }
+        self.progress.phase = Phase::Cancelling;
+        self.back_off(None)
+    }
+
+    /// Both calls again, since a request may be published in the same breath as its operation is begun.
+    fn found_by_neither(&mut self, rounds: u32, error: ErrorDetail) -> Step {
+        self.progress.not_found = rounds.saturating_add(1);
+        match recheck_delay(rounds) {
+            Some(delay) if !self.out_of_time() => {
+                self.progress.phase = Phase::Cancelling;
+                self.wait(delay)
+            }
+            _ => fail(Reason::NotFound, error),
+        }
+    }
+
+    /// A refusal may be the worker's own fault, such as a role that was revoked, and be mended: it is believed only when it
+    /// has lasted.
+    fn refused(&mut self, error: ErrorDetail, retry_after: Option<Duration>) -> Step {
+        let since = *self.progress.refused_since.get_or_insert(self.now);
+        if self.out_of_time() || self.now - since >= self.policy.refusal_grace {
+            return fail(Reason::PermissionDenied, error);
+        }
+        self.back_off(retry_after)
+    }
+
+    /// Others are served: it is this project that is not.
+    fn refused_project(&mut self, error: ErrorDetail) -> Step {
+        self.progress.refused_since.get_or_insert(self.now);
+        let rechecks = self.progress.foreign;
+        self.progress.foreign = rechecks.saturating_add(1);
+        match recheck_delay(rechecks) {
+            Some(delay) if !self.out_of_time() && !self.policy.refusal_grace.is_zero() => self.wait(delay),
+            _ => fail(Reason::PermissionDenied, error),
+        }
+    }
+
+    /// A setting or a proxy is wrong, not the request: as if the API were unavailable.
+    fn not_served(&mut self, error: ErrorDetail, retry_after: Option<Duration>) -> Step {
+        if self.out_of_time() || self.policy.refusal_grace.is_zero() {
+            return fail(Reason::BadEndpoint, error);
+        }
+        self.back_off(retry_after)
     }
 
     fn after_poll(&mut self, reply: Reply) -> Step {
@@ -190,13 +300,8 @@ impl Transition<'_> {
 
     fn after_failed_poll(&mut self, failure: Failure) -> Step {
         let Failure { kind, error, retry_after } = failure;
-        if kind != FailureKind::Unauthenticated {
-            self.progress.renewed = false;
-        }
+        self.answered(kind);
         self.progress.undecodable = 0;
-        if kind != FailureKind::NotFound {
-            self.progress.not_found = 0;
-        }
         match kind {
             FailureKind::NotFound => self.not_found(error),
             FailureKind::Unavailable | FailureKind::RateLimited | FailureKind::Conflict => {
@@ -207,8 +312,10 @@ impl Transition<'_> {
             }
             FailureKind::Unauthenticated => self.renew_or(Step::Get, error, retry_after),
             FailureKind::Unimplemented => fail(Reason::OutcomeUnknown, error),
-            FailureKind::PermissionDenied => fail(Reason::PermissionDenied, error),
-            FailureKind::BadEndpoint => fail(Reason::BadEndpoint, error),
+            FailureKind::PermissionDenied => self.refused(error, retry_after),
+            FailureKind::ForeignProject => self.refused_project(error),
+            FailureKind::BadEndpoint | FailureKind::UnknownHost => self.not_served(error, retry_after),
+            FailureKind::NoEndpoint => fail(Reason::BadEndpoint, error),
             FailureKind::FailedPrecondition | FailureKind::Rejected => fail(Reason::Rejected, error),
         }
     }
@@ -232,11 +339,7 @@ impl Transition<'_> {
     }
 
     fn not_done(&mut self) -> Step {
-        self.progress.failures = 0;
-        self.progress.not_found = 0;
-        self.progress.undecodable = 0;
-        self.progress.renewed = false;
-        self.progress.last_error = None;
+        self.worked();
         if self.out_of_time() {
             return self.deadline_exceeded();
         }
@@ -271,7 +374,7 @@ impl Transition<'_> {
 
     /// Look again before believing something that should not be, or nothing if that was done often enough.
     fn recheck(&mut self, rechecks: u32) -> Option<Step> {
-        let wait = *RECHECK_DELAYS.get(usize::try_from(rechecks).ok()?)?;
+        let wait = recheck_delay(rechecks)?;
         Some(if self.out_of_time() { self.deadline_exceeded() } else { self.wait(wait) })
     }
 
@@ -318,6 +421,11 @@ impl Transition<'_> {
         let error = ErrorDetail { message, ..self.progress.last_error.clone().unwrap_or_default() };
         fail(Reason::DeadlineExceeded, error)
     }
+}
+
+/// How long to wait before looking again, after so many times; nothing: it is believed.
+fn recheck_delay(rechecks: u32) -> Option<Duration> {
+    RECHECK_DELAYS.get(usize::try_from(rechecks).ok()?).copied()
 }
 
 /// What failed the get, after what had failed the cancel.

@@ -19,6 +19,7 @@ pub(super) fn policy() -> Policy {
         retry: Backoff::new(second, 2.0, 32 * second, 0.25).expect("valid"),
         polling: Backoff::new(second, 1.5, 20 * second, 0.2).expect("valid"),
         conflict_retries: 2,
+        refusal_grace: 300 * second,
         last_call_timeout: 3 * second,
     }
 }
@@ -167,18 +168,47 @@ mod cancel {
     }
 
     #[test]
-    fn failed_precondition_and_not_found_are_verified_by_one_get() {
-        for (kind, reason) in
-            [(FailureKind::FailedPrecondition, Reason::NotCancellable), (FailureKind::NotFound, Reason::NotFound)]
-        {
-            let refused = || TestEnv::begins().answered(Step::Cancel, failure(kind));
-            refused().answered(Step::Get, operation(true, None)).ends(Outcome::Completed);
-            refused().answered(Step::Get, operation(true, Some(1))).ends(Outcome::Cancelled);
-            refused().answered(Step::Get, not_done()).fails(reason);
-            refused().answered(Step::Get, failure(FailureKind::NotFound)).fails(reason);
-            refused().answered(Step::Get, failure(FailureKind::Unimplemented)).fails(reason);
-            refused().answered(Step::Get, Reply::Undecodable { detail: "?".to_owned() }).fails(reason);
-        }
+    fn failed_precondition_is_verified_by_one_get() {
+        let refused = || TestEnv::begins().answered(Step::Cancel, failure(FailureKind::FailedPrecondition));
+        refused().answered(Step::Get, operation(true, None)).ends(Outcome::Completed);
+        refused().answered(Step::Get, operation(true, Some(1))).ends(Outcome::Cancelled);
+        refused().answered(Step::Get, not_done()).fails(Reason::NotCancellable);
+        refused().answered(Step::Get, failure(FailureKind::NotFound)).fails(Reason::NotCancellable);
+        refused().answered(Step::Get, failure(FailureKind::Unimplemented)).fails(Reason::NotCancellable);
+        refused().answered(Step::Get, Reply::Undecodable { detail: "?".to_owned() }).fails(Reason::NotCancellable);
+    }
+
+    #[test]
+    fn not_found_is_believed_when_cancel_and_get_have_said_so_four_times_over_ten_seconds() {
+        let missing = || failure(FailureKind::NotFound);
+        let round = |story: TestEnv| story.answered(Step::Cancel, missing()).answered(Step::Get, missing());
+        let doubtful = || round(round(round(TestEnv::begins()).waits(2.0)).waits(3.0)).waits(5.0);
+        round(doubtful()).fails(Reason::NotFound);
+        doubtful()
+            .answered(Step::Cancel, Reply::Accepted)
+            .answered(Step::Get, operation(true, Some(1)))
+            .ends(Outcome::Cancelled);
+        doubtful()
+            .answered(Step::Cancel, missing())
+            .answered(Step::Get, operation(true, None))
+            .ends(Outcome::Completed);
+        // In a row: any other answer begins the count anew.
+        round(doubtful().answered(Step::Cancel, failure(FailureKind::Unavailable))).waits(2.0);
+        let late = || TestEnv::begins().until_before_deadline(Duration::ZERO);
+        round(late()).fails(Reason::NotFound);
+    }
+
+    #[test]
+    fn what_the_get_finds_running_and_the_cancel_does_not_find_is_cancelled_again() {
+        let found =
+            || TestEnv::begins().answered(Step::Cancel, failure(FailureKind::NotFound)).answered(Step::Get, not_done());
+        let again = found().waits(1.0).answered(Step::Cancel, Reply::Accepted);
+        again.answered(Step::Get, operation(true, Some(1))).ends(Outcome::Cancelled);
+        let story = found().until_before_deadline(Duration::ZERO);
+        story
+            .answered(Step::Cancel, failure(FailureKind::NotFound))
+            .answered(Step::Get, not_done())
+            .fails(Reason::NotFound);
     }
 
     #[test]
@@ -304,11 +334,9 @@ mod cancel {
 
     #[test]
     fn refusals_fail_each_with_its_reason() {
-        for (kind, reason) in [
-            (FailureKind::PermissionDenied, Reason::PermissionDenied),
-            (FailureKind::BadEndpoint, Reason::BadEndpoint),
-            (FailureKind::Rejected, Reason::Rejected),
-        ] {
+        for (kind, reason) in
+            [(FailureKind::NoEndpoint, Reason::BadEndpoint), (FailureKind::Rejected, Reason::Rejected)]
+        {
             TestEnv::begins().answered(Step::Cancel, failure(kind)).fails(reason);
         }
     }
@@ -406,8 +434,7 @@ mod get {
     fn refusals_fail_each_with_its_reason() {
         for (kind, reason) in [
             (FailureKind::Unimplemented, Reason::OutcomeUnknown),
-            (FailureKind::PermissionDenied, Reason::PermissionDenied),
-            (FailureKind::BadEndpoint, Reason::BadEndpoint),
+            (FailureKind::NoEndpoint, Reason::BadEndpoint),
             (FailureKind::Rejected, Reason::Rejected),
             (FailureKind::FailedPrecondition, Reason::Rejected),
         ] {
@@ -444,5 +471,89 @@ mod get {
         let story = late().answered(Step::Get, not_done());
         assert!(story.progress.operation.is_some());
         story.fails(Reason::DeadlineExceeded);
+    }
+}
+
+/// Refusals that may be the worker's own fault: of the cancel, of the get that decides, and of the gets after the cancel was
+/// accepted.
+mod refusals {
+    use super::*;
+
+    fn stories() -> [(TestEnv, Step); 3] {
+        let verifying = TestEnv::begins().answered(Step::Cancel, failure(FailureKind::FailedPrecondition));
+        [(TestEnv::begins(), Step::Cancel), (verifying, Step::Get), (TestEnv::accepted(), Step::Get)]
+    }
+
+    #[test]
+    fn a_denied_permission_is_believed_when_it_has_lasted_for_the_grace() {
+        for (story, call) in stories() {
+            let denied = || failure(FailureKind::PermissionDenied);
+            // After 0, 1, 3, 7, 15, 31, 63, … 287 s.
+            let late = story.times(14, &call, denied).waits(32.0);
+            assert_eq!(late.now - START, Duration::from_secs(287));
+            late.answered(call.clone(), denied()).fails(Reason::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn the_grace_begins_anew_when_the_service_answers_otherwise_and_not_when_it_is_unavailable() {
+        let denied = || failure(FailureKind::PermissionDenied);
+        let late = || TestEnv::accepted().times(14, &Step::Get, denied);
+        let unavailable = late().answered(Step::Get, failure(FailureKind::Unavailable));
+        unavailable.answered(Step::Get, denied()).fails(Reason::PermissionDenied);
+        late().answered(Step::Get, not_done()).answered(Step::Get, denied()).waits(1.0);
+        late().answered(Step::Get, operation(true, Some(1))).ends(Outcome::Cancelled);
+    }
+
+    #[test]
+    fn it_is_believed_at_the_deadline() {
+        for (story, call) in stories() {
+            let late = story.until_before_deadline(Duration::ZERO);
+            late.answered(call, failure(FailureKind::PermissionDenied)).fails(Reason::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn the_refusal_of_a_project_among_others_that_are_served_is_believed_after_ten_seconds() {
+        for (story, call) in stories() {
+            let refused = || failure(FailureKind::ForeignProject);
+            let late = story.times(3, &call, refused).waits(5.0);
+            assert_eq!(late.now - START, Duration::from_secs(5));
+            late.answered(call.clone(), refused()).fails(Reason::PermissionDenied);
+        }
+        // In a row.
+        let story = TestEnv::begins().times(3, &Step::Cancel, || failure(FailureKind::ForeignProject));
+        let story = story.answered(Step::Cancel, failure(FailureKind::Unavailable));
+        story.answered(Step::Cancel, failure(FailureKind::ForeignProject)).waits(2.0);
+    }
+
+    #[test]
+    fn where_something_else_stands_the_request_waits_until_its_deadline() {
+        for kind in [FailureKind::BadEndpoint, FailureKind::UnknownHost] {
+            for (story, call) in stories() {
+                let late = story.times(50, &call, || failure(kind)).waits(32.0).until_before_deadline(Duration::ZERO);
+                assert!(late.progress.is_retry(), "for the breaker it is unavailable");
+                late.answered(call, failure(kind)).fails(Reason::BadEndpoint);
+            }
+            let probe = next_step(TestEnv::begins().progress, failure(kind), true, START, 0.0, &policy());
+            assert_eq!(probe.1, Step::WaitBehind);
+        }
+    }
+
+    #[test]
+    fn without_a_grace_each_is_believed_at_once() {
+        let policy = Policy { refusal_grace: Duration::ZERO, ..policy() };
+        for (kind, reason) in [
+            (FailureKind::PermissionDenied, Reason::PermissionDenied),
+            (FailureKind::ForeignProject, Reason::PermissionDenied),
+            (FailureKind::BadEndpoint, Reason::BadEndpoint),
+            (FailureKind::UnknownHost, Reason::BadEndpoint),
+        ] {
+            for (TestEnv { progress, now, .. }, _) in stories() {
+                let (_, step) = next_step(progress, failure(kind), false, now, 0.0, &policy);
+                let Step::Finish(conclusion) = step else { panic!("{kind:?}: {step:?}") };
+                assert_eq!(conclusion.outcome, Outcome::Failed(reason));
+            }
+        }
     }
 }

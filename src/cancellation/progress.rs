@@ -48,13 +48,19 @@ pub struct Progress {
     /// The last call that was made found the endpoint unavailable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found_unavailable: bool,
+    /// When the service first refused it, in a row of refusals.
+    #[serde(with = "time::serde::rfc3339::option", default, skip_serializing_if = "Option::is_none")]
+    pub refused_since: Option<OffsetDateTime>,
+    /// Refusals in a row of a project that nobody has seen work, by an endpoint that works for others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub foreign: u32,
     /// Conflicts answered to the cancel: their retries are limited.
     #[serde(default)]
     pub conflicts: u32,
     /// "Not done yet" answers: they choose the poll interval.
     #[serde(default)]
     pub polls: u32,
-    /// NOT_FOUND answers in a row after the cancel was accepted.
+    /// NOT_FOUND answers in a row: of cancel and get both, or of the get after the cancel was accepted.
     #[serde(default)]
     pub not_found: u32,
     /// Answers in a row that could not be decoded.
@@ -118,6 +124,8 @@ impl Progress {
             calls: Calls::default(),
             failures: 0,
             found_unavailable: false,
+            refused_since: None,
+            foreign: 0,
             conflicts: 0,
             polls: 0,
             not_found: 0,
@@ -178,7 +186,9 @@ impl Progress {
     fn move_by(&mut self, by: time::Duration) {
         self.first_seen = self.first_seen.saturating_add(by).min(LAST);
         self.deadline = self.deadline.saturating_add(by).min(LAST);
-        self.accepted_at = self.accepted_at.map(|at| at.saturating_add(by).min(LAST));
+        for at in [&mut self.accepted_at, &mut self.refused_since].into_iter().flatten() {
+            *at = at.saturating_add(by).min(LAST);
+        }
     }
 
     /// What is left until the deadline; zero when it has passed.
@@ -193,6 +203,11 @@ impl Progress {
     pub const fn is_retry(&self) -> bool {
         self.found_unavailable
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 mod milliseconds {

@@ -35,9 +35,9 @@ fn kinds() -> impl Strategy<Value = FailureKind> {
     use FailureKind::*;
     // Weighted towards what goes on, so that stories get long.
     prop_oneof![
-        6 => prop::sample::select(vec![Unavailable, RateLimited, Conflict, Unauthenticated]),
+        6 => prop::sample::select(vec![Unavailable, RateLimited, Conflict, Unauthenticated, PermissionDenied, UnknownHost]),
         1 => prop::sample::select(vec![
-            Unimplemented, FailedPrecondition, PermissionDenied, NotFound, BadEndpoint, Rejected
+            Unimplemented, FailedPrecondition, ForeignProject, NotFound, BadEndpoint, NoEndpoint, Rejected
         ]),
     ]
 }

@@ -37,14 +37,14 @@ impl Reply {
     pub(super) const fn found_unavailable(&self) -> Option<bool> {
         match self {
             Self::NotMade(_) => None,
-            Self::Failure(failure) => Some(matches!(failure.kind, FailureKind::Unavailable)),
+            Self::Failure(failure) => Some(failure.kind.is_unavailable()),
             Self::Accepted | Self::Operation(_) | Self::Undecodable { .. } => Some(false),
         }
     }
 
     /// Whether the service is unavailable and does not itself say for how long.
     pub(super) const fn is_outage(&self) -> bool {
-        matches!(self, Self::Failure(Failure { kind: FailureKind::Unavailable, retry_after: None, .. }))
+        matches!(self, Self::Failure(Failure { kind, retry_after: None, .. }) if kind.is_unavailable())
     }
 }
 
@@ -94,12 +94,26 @@ pub enum FailureKind {
     RateLimited,
     /// UNAUTHENTICATED, 401, or credentials that could not be read: the worker's own fault.
     Unauthenticated,
-    /// PERMISSION_DENIED or another 403.
+    /// PERMISSION_DENIED or another 403: the worker's own fault, if its role was revoked.
     PermissionDenied,
+    /// The same for a project for which no call has worked yet, by an endpoint that works for others: the request's fault.
+    ForeignProject,
     /// NOT_FOUND in an error envelope.
     NotFound,
-    /// 404 or 405 without an envelope, a redirect, or a location that no endpoint is known for.
+    /// 404 or 405 without an envelope, or a redirect: something stands where the API should.
     BadEndpoint,
+    /// The endpoint's host name does not exist.
+    UnknownHost,
+    /// No endpoint is known for the operation's location, or the one that is called serves others.
+    NoEndpoint,
     /// Any other 4xx.
     Rejected,
+}
+
+impl FailureKind {
+    /// Whether the endpoint does not serve anybody now, whatever the reason: calls to it wait for its circuit breaker.
+    #[must_use]
+    pub const fn is_unavailable(self) -> bool {
+        matches!(self, Self::Unavailable | Self::BadEndpoint | Self::UnknownHost)
+    }
 }

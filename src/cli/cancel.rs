@@ -1,5 +1,6 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -25,7 +26,8 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,
         call_permits: CallPermits::new(settings.admission()),
-        policy: policy(&settings).context("failed to start")?,
+        // Whoever waits at a terminal is told at once, and can ask again.
+        policy: Policy { refusal_grace: Duration::ZERO, ..policy(&settings).context("failed to start")? },
         terms: DeadlineTerms { at: None, timeout: command.timeout.unwrap_or(*settings.worker.default_timeout) },
         clock: Clock::system(),
     };

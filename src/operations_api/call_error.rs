@@ -36,8 +36,9 @@ impl CallError {
 
     pub(super) fn into_failure(self) -> Failure {
         let kind = match &self {
-            Self::NoEndpoint(_) => FailureKind::BadEndpoint,
+            Self::NoEndpoint(_) => FailureKind::NoEndpoint,
             Self::Credentials(_) | Self::CredentialsTimeout(_) => FailureKind::Unauthenticated,
+            Self::Connect { cause, .. } if is_unknown_host(cause) => FailureKind::UnknownHost,
             _ => FailureKind::Unavailable,
         };
         let retry_after = match &self {
@@ -47,6 +48,19 @@ impl CallError {
         let message = printable(&self.to_string(), MAX_MESSAGE_BYTES);
         Failure { kind, error: ErrorDetail { message, ..ErrorDetail::default() }, retry_after }
     }
+}
+
+/// Whether the system's resolver says that there is no such name, in the words of glibc or of musl. That it cannot tell now
+/// is another answer.
+fn is_unknown_host(cause: &str) -> bool {
+    [
+        "Name or service not known",
+        "No address associated with hostname",
+        "Name does not resolve",
+        "Name has no usable address",
+    ]
+    .iter()
+    .any(|words| cause.contains(words))
 }
 
 /// What to do about a host that cannot be reached.
@@ -66,5 +80,27 @@ fn missing_certificate(cause: &str) -> &'static str {
         "; it wants a client certificate: set api.client_certificate_file and api.client_key_file"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_that_does_not_exist_is_told_from_one_that_cannot_be_looked_up_now() {
+        for (cause, kind) in [
+            ("dns error: failed to lookup address information: Name or service not known", FailureKind::UnknownHost),
+            ("dns error: failed to lookup address information: Name does not resolve", FailureKind::UnknownHost),
+            (
+                "dns error: failed to lookup address information: Temporary failure in name resolution",
+                FailureKind::Unavailable,
+            ),
+            ("dns error: failed to lookup address information: Try again", FailureKind::Unavailable),
+            ("tcp connect error: Connection refused (os error 111)", FailureKind::Unavailable),
+        ] {
+            let (host, cause) = ("https://host".to_owned(), cause.to_owned());
+            assert_eq!(CallError::Connect { host, cause, setting: "api.endpoint" }.into_failure().kind, kind);
+        }
     }
 }

@@ -72,9 +72,9 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], now: OffsetDate
     let rate_limited = envelope.as_ref().is_some_and(|envelope| envelope.rate_limited);
     let kind = if kind == FailureKind::PermissionDenied && rate_limited { FailureKind::RateLimited } else { kind };
     let another_host = envelope.as_ref().is_some_and(|envelope| envelope.message.contains(ANOTHER_HOST));
-    let kind = if kind == FailureKind::Rejected && another_host { FailureKind::BadEndpoint } else { kind };
+    let kind = if kind == FailureKind::Rejected && another_host { FailureKind::NoEndpoint } else { kind };
     let message = match &envelope {
-        Some(envelope) if kind == FailureKind::BadEndpoint && another_host => {
+        Some(envelope) if kind == FailureKind::NoEndpoint => {
             format!("{WRONG_LOCATION}: {}", enveloped_message(status, envelope))
         }
         Some(envelope) => enveloped_message(status, envelope),
@@ -318,12 +318,12 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_points_to_another_is_a_wrong_endpoint_and_not_a_wrong_request() {
+    fn a_host_that_points_to_another_does_not_serve_the_location() {
         let words =
             "Please refer to https://cloud.google.com/dialogflow/docs/reference/rest to find the correct endpoint.";
         let body = |name: &str| format!(r#"{{"error":{{"code":400,"message":"{words}","status":"{name}"}}}}"#);
         let elsewhere = fails(400, &[], &body("INVALID_ARGUMENT"));
-        assert_eq!((elsewhere.kind, elsewhere.error.code), (Kind::BadEndpoint, Some(3)));
+        assert_eq!((elsewhere.kind, elsewhere.error.code), (Kind::NoEndpoint, Some(3)));
         assert_eq!(
             elsewhere.error.message,
             format!(

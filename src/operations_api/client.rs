@@ -14,14 +14,13 @@ use super::causes::causes;
 use super::classify::{self, Call};
 use super::endpoints::{Endpoints, Target, WrongSetting};
 use super::http::{self, HttpClients};
-use super::operations::{CallSent, Operations, ToldTime};
+use super::operations::{CallSent, Operations, ServingEndpoint, ToldTime};
 use super::retry_delay;
 use super::reuse::noting_reuse;
 use super::shortage::{self, Shortage};
 use super::tls::{TlsError, TlsFiles};
 use crate::cancellation::{FailureKind, Reply};
 use crate::message::OperationName;
-use crate::pacing::Key;
 use crate::settings::{self, CancelBody, ENDPOINT_FORM};
 
 /// Of an error answer as much is read as of any other, and this at least, in bytes; the rest is cut off.
@@ -83,8 +82,8 @@ impl Operations for Client {
         }
     }
 
-    fn endpoint(&self, name: &OperationName) -> Option<Key> {
-        self.endpoints.key(name)
+    fn endpoint(&self, name: &OperationName) -> Option<ServingEndpoint> {
+        self.endpoints.serving(name)
     }
 }
 

@@ -4,6 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use super::classify::Call;
+use super::operations::ServingEndpoint;
 use super::text::printable;
 use crate::message::{NamePatterns, NotAdmitted, OperationName};
 use crate::pacing::Key;
@@ -77,6 +78,15 @@ impl Target {
     }
 }
 
+/// Where an endpoint comes from.
+struct Origin {
+    /// The host is this machine.
+    loopback: bool,
+    setting: &'static str,
+    /// The host is not made of the location.
+    in_settings: bool,
+}
+
 /// No host is known that serves the operation.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoEndpoint {
@@ -107,7 +117,7 @@ impl Endpoints {
     pub(super) fn target(&self, call: Call, name: &OperationName) -> Result<Target, NoEndpoint> {
         let location = self.names.locate(name)?.unwrap_or(GLOBAL);
         let mut text = String::with_capacity(128 + name.as_str().len());
-        let (loopback, setting) = self.base(location, &mut text)?;
+        let Origin { loopback, setting, .. } = self.base(location, &mut text)?;
         text.extend(utf8_percent_encode(name.as_str(), PATH));
         if call == Call::Cancel {
             text.push_str(":cancel");
@@ -116,29 +126,29 @@ impl Endpoints {
         Ok(Target { url, loopback, setting })
     }
 
-    /// Which endpoint that is, for its circuit breaker and rate limit: locations with one endpoint share them. None where
-    /// there is no endpoint.
-    pub(super) fn key(&self, name: &OperationName) -> Option<Key> {
+    /// Which endpoint that is. None where there is none.
+    pub(super) fn serving(&self, name: &OperationName) -> Option<ServingEndpoint> {
         let location = self.names.locate(name).ok()?.unwrap_or(GLOBAL);
         let mut text = String::with_capacity(128);
-        self.base(location, &mut text).ok()?;
-        Some(Key::of(&text))
+        let Origin { in_settings, .. } = self.base(location, &mut text).ok()?;
+        Some(ServingEndpoint { key: Key::of(&text), in_settings })
     }
 
-    /// Writes everything before the name, and tells whether the host is this machine and which setting it comes from.
-    fn base(&self, location: &str, text: &mut String) -> Result<(bool, &'static str), NoEndpoint> {
+    /// Writes everything before the name, and tells where it comes from.
+    fn base(&self, location: &str, text: &mut String) -> Result<Origin, NoEndpoint> {
+        let named = |loopback, setting| Origin { loopback, setting, in_settings: true };
         if let Some(base) = self.by_location.get(location) {
             text.push_str(&base.text);
-            return Ok((base.loopback, "api.endpoints"));
+            return Ok(named(base.loopback, "api.endpoints"));
         }
         let (template, setting) = match &self.rule {
             Rule::Everywhere(base) => {
                 text.push_str(&base.text);
-                return Ok((base.loopback, "api.endpoint"));
+                return Ok(named(base.loopback, "api.endpoint"));
             }
             Rule::Google(google) if location == GLOBAL => {
                 text.push_str(&google.global.text);
-                return Ok((false, "api.service"));
+                return Ok(named(false, "api.service"));
             }
             Rule::Template(template) => (template, "api.endpoint"),
             Rule::Google(google) if google.rep_locations.iter().any(|listed| listed == location || listed == EVERY) => {
@@ -151,7 +161,7 @@ impl Endpoints {
             return Err(no_endpoint(location));
         }
         text.push_str(&template.replace(PLACEHOLDER, location));
-        Ok((false, setting))
+        Ok(Origin { loopback: false, setting, in_settings: false })
     }
 }
 

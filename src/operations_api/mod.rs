@@ -48,5 +48,5 @@ mod tls;
 
 pub use classify::{Call, reply as classify};
 pub use client::{Client, ClientError};
-pub use operations::{CallSent, Operations, ToldTime};
+pub use operations::{CallSent, Operations, ServingEndpoint, ToldTime};
 pub use tls::TlsError;

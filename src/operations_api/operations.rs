@@ -15,8 +15,8 @@ pub trait Operations: Send + Sync + 'static {
     /// Makes a call for an operation, tells `sent` when everything that it takes is there, and what time its answer tells.
     fn call(&self, call: Call, name: &OperationName, sent: &CallSent) -> impl Future<Output = Reply> + Send;
 
-    /// Which endpoint serves the operation, for its circuit breaker and rate limit. None: no call will be made at all.
-    fn endpoint(&self, name: &OperationName) -> Option<Key>;
+    /// Which endpoint serves the operation. None: no call will be made at all.
+    fn endpoint(&self, name: &OperationName) -> Option<ServingEndpoint>;
 
     /// `POST {endpoint}/{version}/{name}:cancel`: [`Reply::Accepted`] or a failure. Safe to repeat.
     fn cancel(&self, name: &OperationName) -> impl Future<Output = Reply> + Send {
@@ -27,6 +27,15 @@ pub trait Operations: Send + Sync + 'static {
     fn get(&self, name: &OperationName) -> impl Future<Output = Reply> + Send {
         async { self.call(Call::Get, name, &CallSent::default()).await }
     }
+}
+
+/// The endpoint that serves an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServingEndpoint {
+    /// For its circuit breaker and rate limit: locations with one endpoint share them.
+    pub key: Key,
+    /// It stands in the settings, and is not made of the location that a message names.
+    pub in_settings: bool,
 }
 
 /// What is learnt of a call beside its reply: that it is on its way to its endpoint (what it waits for before, such as a

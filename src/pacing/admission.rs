@@ -55,12 +55,15 @@ impl AdmittedCall {
 /// Pure: it reads no clock, draws no random numbers and waits for nothing.
 ///
 /// It knows a bounded number of endpoints and projects; beyond that the least recently used is forgotten. One that calls
-/// are made to, or that operations wait for, is used. A call that outlives what is known of its endpoint is limited by its
+/// are made to, or that operations wait for, is used. Endpoints that have never answered, which messages can make up any
+/// number of, are known apart, and take no room from the others. A call that outlives what is known of its endpoint is limited by its
 /// own time-out, and its result changes nothing.
 #[derive(Debug)]
 pub struct Admission {
     policy: AdmissionPolicy,
     endpoints: BoundedMap<Endpoint>,
+    /// Those that have not answered any call yet.
+    strangers: BoundedMap<Endpoint>,
     projects: BoundedMap<RateLimiter>,
 }
 
@@ -79,7 +82,9 @@ impl Admission {
     /// An admission that knows of no endpoint and no project yet.
     #[must_use]
     pub fn new(policy: AdmissionPolicy) -> Self {
-        Self { policy, endpoints: BoundedMap::new(MAX_ENDPOINTS), projects: BoundedMap::new(MAX_PROJECTS) }
+        let endpoints = BoundedMap::new(MAX_ENDPOINTS);
+        let strangers = BoundedMap::new_before(&endpoints, MAX_ENDPOINTS);
+        Self { policy, endpoints, strangers, projects: BoundedMap::new(MAX_PROJECTS) }
     }
 
     /// Whether a call to this endpoint, for this project, goes now. It is a `retry` if the operation's last call found the
@@ -111,7 +116,10 @@ impl Admission {
 
     /// How a call ended. What was forgotten since it began learns nothing of it.
     pub fn record(&mut self, admitted: &AdmittedCall, result: CallResult, now: Instant) -> Option<StateChange> {
-        let endpoint = self.endpoints.get(admitted.endpoint);
+        if matches!(result, CallResult::Answered | CallResult::Throttled(_)) {
+            self.strangers.move_to(&mut self.endpoints, admitted.endpoint);
+        }
+        let endpoint = self.endpoints.get(admitted.endpoint).or_else(|| self.strangers.get(admitted.endpoint));
         let project = admitted.project.and_then(|project| self.projects.get(project));
         let mut checks = Checks::new(endpoint, project);
         for limit in checks.limits() {
@@ -127,7 +135,8 @@ impl Admission {
     /// How much longer to wait for the answer to a call; None: give it up as [`CallResult::Unavailable`].
     pub fn time_left(&mut self, admitted: &AdmittedCall, now: Instant) -> Option<Duration> {
         let Some(policy) = self.policy.breaker else { return Some(Duration::MAX) };
-        match self.endpoints.get(admitted.endpoint).and_then(|endpoint| endpoint.breaker.as_ref()) {
+        let endpoint = self.endpoints.get(admitted.endpoint).or_else(|| self.strangers.get(admitted.endpoint));
+        match endpoint.and_then(|endpoint| endpoint.breaker.as_ref()) {
             Some(breaker) => breaker.time_left(&admitted.call, now),
             // Forgotten since: as of an endpoint of which nothing is known.
             None => CircuitBreaker::new(policy).time_left(&admitted.call, now),
@@ -143,7 +152,8 @@ impl Admission {
         now: Instant,
     ) -> (AdmittedCall, Checks<'_>) {
         let policy = self.policy;
-        let (endpoint_id, endpoint) = self.endpoints.get_or_insert(endpoint, || Endpoint::new(&policy, now));
+        let known = if self.endpoints.contains(endpoint) { &mut self.endpoints } else { &mut self.strangers };
+        let (endpoint_id, endpoint) = known.get_or_insert(endpoint, || Endpoint::new(&policy, now));
         let (project_id, project) = project
             .zip(policy.project)
             .map(|(project, limit)| self.projects.get_or_insert(project, || RateLimiter::new(limit, now)))
@@ -261,6 +271,21 @@ mod tests {
         flood(&mut admission, 1000, now);
         let change = admission.record(&probe, CallResult::Answered, now + BREAKER.probe_interval);
         assert_eq!(change, Some(StateChange::Closed));
+    }
+
+    #[test]
+    fn ten_thousand_made_up_endpoints_at_once_take_nothing_from_one_that_has_ever_answered() {
+        let (mut admission, now) = (admission(), begin());
+        let endpoint = Key::of("real");
+        let answered = go(admission.acquire(endpoint, None, false, now, 0.5));
+        let under_way = go(admission.acquire(endpoint, None, false, now, 0.5));
+        assert_eq!(admission.record(&answered, CallResult::Answered, now), None);
+        opened(&mut admission, now);
+        flood(&mut admission, 10_000, now);
+        let decision = admission.acquire(endpoint, None, false, now, 0.5);
+        assert!(matches!(decision, Decision::CircuitOpen(_)), "{decision:?}");
+        let change = admission.record(&under_way, CallResult::Answered, now);
+        assert_eq!(change, Some(StateChange::Closed), "a call from before its first answer is still its own");
     }
 
     #[test]

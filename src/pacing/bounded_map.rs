@@ -35,6 +35,11 @@ impl<T> BoundedMap<T> {
         Self { entries, inserted: 0 }
     }
 
+    /// A map whose entries may [move](Self::move_to) to `other`.
+    pub(super) fn new_before(other: &Self, max_entries: NonZeroUsize) -> Self {
+        Self { inserted: other.inserted + u64::MAX / 2, ..Self::new(max_entries) }
+    }
+
     /// The entry of a key, inserted if there is none. It is the most recently used one now.
     pub(super) fn get_or_insert(&mut self, key: Key, new: impl FnOnce() -> T) -> (EntryId, &mut T) {
         let inserted = &mut self.inserted;
@@ -43,6 +48,30 @@ impl<T> BoundedMap<T> {
             Entry { number: *inserted, value: new() }
         });
         (EntryId { key, number: entry.number }, &mut entry.value)
+    }
+
+    /// Whether the key has an entry. Does not count as use.
+    pub(super) fn contains(&self, key: Key) -> bool {
+        self.entries.contains(&key)
+    }
+
+    /// The entry of a key. Does not count as use.
+    pub(super) fn peek(&self, key: Key) -> Option<&T> {
+        self.entries.peek(&key).map(|entry| &entry.value)
+    }
+
+    /// The entry of a key. Does not count as use.
+    pub(super) fn peek_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.entries.peek_mut(&key).map(|entry| &mut entry.value)
+    }
+
+    /// Moves an entry to another map, which was there before; it stays the same entry.
+    pub(super) fn move_to(&mut self, other: &mut Self, id: EntryId) {
+        if self.get(id).is_some()
+            && let Some(entry) = self.entries.pop(&id.key)
+        {
+            other.entries.push(id.key, entry);
+        }
     }
 
     /// An entry that was got before; `None` if it was evicted since. It is the most recently used one now.

@@ -8,6 +8,7 @@
 //! | `call_evidence` | whether it is the endpoint that is unavailable, or only some operations |
 //! | `rate_limiter` | how many calls a second go, fewer after a 429 |
 //! | `slot_schedule` | when those who wait ask again, one after the other |
+//! | `refusals` | whose fault a refusal is: the worker's, whom an endpoint refuses altogether, or a project's |
 //! | `bounded_map` | what is known of endpoints and projects; the least recently used is forgotten |
 //! | `key` | their names as numbers |
 //! | `circuit_breaker_tests` | tests of `circuit_breaker` |
@@ -21,6 +22,7 @@ mod circuit_breaker;
 mod circuit_breaker_tests;
 mod key;
 mod rate_limiter;
+mod refusals;
 mod slot_schedule;
 
 pub use admission::{Admission, AdmissionPolicy, AdmittedCall, Decision};
@@ -28,3 +30,4 @@ pub use backoff::{Backoff, InvalidBackoff};
 pub use circuit_breaker::{BreakerPolicy, CallResult, StateChange};
 pub use key::Key;
 pub use rate_limiter::RatePolicy;
+pub use refusals::{Answer, CallTarget, RefusalChange, Refusals};

@@ -52,6 +52,8 @@ pub struct Api {
     pub call_timeout: HumanDuration,
     /// For the last call about an operation, at its deadline.
     pub last_call_timeout: HumanDuration,
+    /// How long a request is refused before that is believed.
+    pub refusal_grace: HumanDuration,
     /// Longest answer that is read.
     pub response_limit: ByteSize,
     /// Where the bearer token comes from.
@@ -68,6 +70,7 @@ impl Api {
         within("api.call_timeout", self.call_timeout, millis(1)..=hours(24))?;
         within("api.last_call_timeout", self.last_call_timeout, millis(1)..=hours(24))?;
         within("api.connect_timeout", self.connect_timeout, millis(1)..=hours(24))?;
+        within("api.refusal_grace", self.refusal_grace, millis(0)..=hours(24))?;
         within("api.response_limit", self.response_limit, ByteSize::kib(1)..=ByteSize::gib(1))?;
         self.credentials.check()
     }

@@ -93,6 +93,7 @@ fn use_them(settings: &Settings) {
         api.connect_timeout,
         api.call_timeout,
         api.last_call_timeout,
+        api.refusal_grace,
         worker.inline_wait,
         worker.default_timeout,
         worker.max_timeout,

@@ -21,6 +21,8 @@ struct State {
     stuck: usize,
     /// Why, of the last attempt.
     problem: String,
+    /// What is wrong between the worker and the Operations API.
+    api: Option<watch::Receiver<Vec<String>>>,
 }
 
 #[derive(Default)]
@@ -88,7 +90,13 @@ impl Readiness {
             Session::First | Session::None(_) => None,
         };
         let stopping = self.stop.is_cancelled().then(|| "the worker is stopping".to_owned());
-        [stopping, session, topology, stuck, untaken].into_iter().flatten().collect()
+        let api = state.api.as_ref().map(|api| api.borrow().clone()).unwrap_or_default();
+        [stopping, session, topology, stuck, untaken].into_iter().flatten().chain(api).collect()
+    }
+
+    /// What is wrong between the worker and the Operations API is told there, each a sentence.
+    pub fn watch_api(&self, api: watch::Receiver<Vec<String>>) {
+        self.state().api = Some(api);
     }
 
     /// There is no session, and this is why.
@@ -174,6 +182,12 @@ mod tests {
         assert_eq!(readiness.reasons(), [reason]);
         readiness.event_taken();
         assert_eq!(readiness.reasons(), [""; 0]);
+
+        let (tell, api) = watch::channel(vec![]);
+        readiness.watch_api(api);
+        tell.send_replace(vec!["an endpoint refuses whoever calls".to_owned()]);
+        assert_eq!(readiness.reasons(), ["an endpoint refuses whoever calls"]);
+        tell.send_replace(vec![]);
 
         readiness.preparing(blocked.clone(), || Some("queue \"q\" does not exist: create it".to_owned()));
         readiness.consuming();

@@ -2,15 +2,20 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, timeout};
 use tracing::{info, warn};
 
+use super::api_problems::ApiProblems;
 use super::clock::jitter;
 use super::waiting::{Wait, WaitReason};
 use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
 use crate::operations_api::{CallSent, Operations};
-use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, Decision, Key, StateChange};
+use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, CallTarget, Decision, Key, StateChange};
+
+/// Problems that no call meets any more are looked for so often.
+const FORGET_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Stands before the Operations API: whether a call goes now, and what its answer means for the calls after it. One for
 /// each process, shared by all operations.
@@ -18,22 +23,26 @@ use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, Decisi
 pub struct CallPermits {
     /// None where neither breaker nor limit is in force.
     admission: Option<Mutex<Admission>>,
-    /// Whether projects are limited: otherwise they need not be looked up.
+    /// Whether projects are limited.
     by_project: bool,
+    problems: Mutex<ApiProblems>,
 }
 
 /// An operation that asks for permits.
 #[derive(Debug)]
 pub(super) struct OperationPermits<'a> {
     name: &'a OperationName,
-    /// The admission, the endpoint and the project; none where every call goes.
-    before: Option<(&'a Mutex<Admission>, Key, Option<Key>)>,
+    all: &'a CallPermits,
+    /// None: no call will be made.
+    target: Option<CallTarget>,
 }
 
 /// Permit to make one call. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     name: &'a OperationName,
+    all: &'a CallPermits,
+    target: Option<CallTarget>,
     issued: Option<(&'a Mutex<Admission>, AdmittedCall)>,
 }
 
@@ -42,7 +51,26 @@ impl CallPermits {
     #[must_use]
     pub fn new(policy: AdmissionPolicy) -> Self {
         let needed = policy != AdmissionPolicy::default();
-        Self { admission: needed.then(|| Mutex::new(Admission::new(policy))), by_project: policy.project.is_some() }
+        Self {
+            admission: needed.then(|| Mutex::new(Admission::new(policy))),
+            by_project: policy.project.is_some(),
+            problems: Mutex::default(),
+        }
+    }
+
+    /// What the API's answers tell that somebody has to mend, each a sentence.
+    #[must_use]
+    pub fn problems(&self) -> watch::Receiver<Vec<String>> {
+        lock(&self.problems).watch()
+    }
+
+    /// Forgets problems that no call has met for some time, for ever.
+    pub(super) async fn forget_old_problems(&self) {
+        let mut ticks = interval(FORGET_INTERVAL);
+        loop {
+            ticks.tick().await;
+            lock(&self.problems).time_passed(Instant::now().into_std());
+        }
     }
 
     pub(super) fn permits<'a, O: Operations>(
@@ -50,11 +78,13 @@ impl CallPermits {
         operations: &O,
         name: &'a OperationName,
     ) -> OperationPermits<'a> {
-        let before = self.admission.as_ref().and_then(|admission| {
-            let endpoint = operations.endpoint(name)?;
-            Some((admission, endpoint, self.by_project.then(|| Key::of(name.project()))))
+        let target = operations.endpoint(name).map(|endpoint| CallTarget {
+            endpoint: endpoint.key,
+            in_settings: endpoint.in_settings,
+            project: Key::of(name.project()),
+            operation: Key::of(name.as_str()),
         });
-        OperationPermits { name, before }
+        OperationPermits { name, all: self, target }
     }
 }
 
@@ -68,8 +98,11 @@ impl<'a> OperationPermits<'a> {
     /// How long to wait after a call that tried the endpoint in vain: behind all others.
     pub(super) fn wait_behind(&self) -> Wait {
         let wait = self
-            .before
-            .map(|(admission, endpoint, _)| lock(admission).wait_behind(endpoint, Instant::now().into_std()));
+            .all
+            .admission
+            .as_ref()
+            .zip(self.target)
+            .map(|(admission, target)| lock(admission).wait_behind(target.endpoint, Instant::now().into_std()));
         Wait { wait: wait.unwrap_or_default(), reason: WaitReason::CircuitOpen }
     }
 
@@ -83,11 +116,13 @@ impl<'a> OperationPermits<'a> {
         &self,
         admit: impl FnOnce(&mut Admission, Key, Option<Key>, std::time::Instant) -> Decision,
     ) -> Result<Permit<'a>, Wait> {
-        let Some((admission, endpoint, project)) = self.before else {
-            return Ok(Permit { name: self.name, issued: None });
+        let Self { name, all, target } = *self;
+        let Some((admission, CallTarget { endpoint, project, .. })) = all.admission.as_ref().zip(target) else {
+            return Ok(Permit { name, all, target, issued: None });
         };
+        let project = all.by_project.then_some(project);
         match admit(&mut lock(admission), endpoint, project, Instant::now().into_std()) {
-            Decision::Go(admitted) => Ok(Permit { name: self.name, issued: Some((admission, admitted)) }),
+            Decision::Go(admitted) => Ok(Permit { name, all, target, issued: Some((admission, admitted)) }),
             Decision::RateLimited(wait) => Err(Wait { wait, reason: WaitReason::RateLimited }),
             Decision::CircuitOpen(wait) => Err(Wait { wait, reason: WaitReason::CircuitOpen }),
         }
@@ -103,69 +138,93 @@ impl Permit<'_> {
     /// Makes the call. One that the endpoint does not answer, as it answers no other, is given up before its time-out. The
     /// time for that begins when the call is `sent`: a token that is long in coming is no silence of the endpoint.
     pub(super) async fn call(mut self, sent: &CallSent, call: impl Future<Output = Reply>) -> Reply {
-        let Some((admission, admitted)) = &mut self.issued else { return call.await };
-        let mut call = pin!(call);
-        let before = tokio::select! {
-            biased;
-            reply = &mut call => Some(reply),
-            () = sent.told() => None,
+        let mut reply = match &mut self.issued {
+            None => call.await,
+            Some((admission, admitted)) => answer_in_time(admission, admitted, sent, call).await,
         };
-        let began = Instant::now();
-        admitted.sent(began.into_std());
-        let reply = match before {
-            // Answered at once, or never sent.
-            Some(reply) => reply,
-            None => loop {
-                let Some(left) = lock(admission).time_left(admitted, Instant::now().into_std()) else {
-                    break given_up(began.elapsed());
-                };
-                if let Ok(reply) = timeout(left, &mut call).await {
-                    break reply;
-                }
-            },
-        };
-        let call_result = call_result(&reply, self.name);
-        self.record(call_result, Some(&reply));
+        if let Some(target) = self.target {
+            let mut problems = lock(&self.all.problems);
+            let now = Instant::now().into_std();
+            problems.judge(&mut reply, &target, now);
+            problems.heard(&reply, &target, self.name, now);
+            drop(problems);
+            if self.record(call_result(&reply, &target)) {
+                self.say_opened(&reply, &target);
+            }
+        }
         reply
     }
 
-    fn record(&mut self, call_result: CallResult, reply: Option<&Reply>) {
-        let Some((admission, admitted)) = self.issued.take() else { return };
+    /// Gives the permit back; tells whether that opened the circuit breaker.
+    fn record(&mut self, call_result: CallResult) -> bool {
+        let Some((admission, admitted)) = self.issued.take() else { return false };
         let change = lock(admission).record(&admitted, call_result, Instant::now().into_std());
-        let operation = self.name;
-        match change {
-            Some(StateChange::Opened) => {
-                let error = match reply {
-                    Some(Reply::Failure(failure)) => failure.error.message.as_str(),
-                    _ => "",
-                };
-                warn!(
-                    %operation,
-                    error,
-                    "the circuit breaker opened: the API is unavailable there; requests wait, and one call at a time tries it"
-                );
-            }
-            Some(StateChange::Closed) => info!(%operation, "the circuit breaker closed: the API answers again"),
-            None => {}
+        if change == Some(StateChange::Closed) {
+            info!(operation = %self.name, "the circuit breaker closed: the API answers again");
         }
+        change == Some(StateChange::Opened)
+    }
+
+    fn say_opened(&self, reply: &Reply, target: &CallTarget) {
+        let operation = self.name;
+        if lock(&self.all.problems).opened(reply, target, operation) {
+            info!(%operation, "the circuit breaker opened: one call at a time tries whether the API is there again");
+            return;
+        }
+        let error = match reply {
+            Reply::Failure(failure) => failure.error.message.as_str(),
+            _ => "",
+        };
+        warn!(
+            %operation,
+            error,
+            "the circuit breaker opened: the API is unavailable there; requests wait, and one call at a time tries it"
+        );
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.record(CallResult::Dropped, None);
+        self.record(CallResult::Dropped);
     }
 }
 
-fn lock(admission: &Mutex<Admission>) -> MutexGuard<'_, Admission> {
-    admission.lock().unwrap_or_else(PoisonError::into_inner)
+/// The reply, or that there was none for so long that the endpoint is taken to be silent.
+async fn answer_in_time(
+    admission: &Mutex<Admission>,
+    admitted: &mut AdmittedCall,
+    sent: &CallSent,
+    call: impl Future<Output = Reply>,
+) -> Reply {
+    let mut call = pin!(call);
+    let before = tokio::select! {
+        biased;
+        reply = &mut call => Some(reply),
+        () = sent.told() => None,
+    };
+    let began = Instant::now();
+    admitted.sent(began.into_std());
+    // Answered at once, or never sent.
+    if let Some(reply) = before {
+        return reply;
+    }
+    loop {
+        let Some(left) = lock(admission).time_left(admitted, Instant::now().into_std()) else {
+            return given_up(began.elapsed());
+        };
+        if let Ok(reply) = timeout(left, &mut call).await {
+            return reply;
+        }
+    }
 }
 
-fn call_result(reply: &Reply, operation: &OperationName) -> CallResult {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn call_result(reply: &Reply, target: &CallTarget) -> CallResult {
     match reply {
-        Reply::Failure(Failure { kind: FailureKind::Unavailable, .. }) => {
-            CallResult::Unavailable(Key::of(operation.as_str()))
-        }
+        Reply::Failure(Failure { kind, .. }) if kind.is_unavailable() => CallResult::Unavailable(target.operation),
         Reply::Failure(Failure { kind: FailureKind::RateLimited, retry_after, .. }) => {
             CallResult::Throttled(*retry_after)
         }
@@ -183,7 +242,7 @@ fn given_up(after: Duration) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations_api::Call;
+    use crate::operations_api::{Call, ServingEndpoint};
     use crate::pacing::BreakerPolicy;
 
     /// Answers at once, as soon as it has a token.
@@ -197,8 +256,8 @@ mod tests {
             Reply::Accepted
         }
 
-        fn endpoint(&self, _name: &OperationName) -> Option<Key> {
-            Some(Key::of("endpoint"))
+        fn endpoint(&self, _name: &OperationName) -> Option<ServingEndpoint> {
+            Some(ServingEndpoint { key: Key::of("endpoint"), in_settings: true })
         }
     }
 

@@ -14,10 +14,12 @@
 //! | `driver` | [`drive`]: the calls and waits that `cancellation` decides on; the `cancel` command uses it as well |
 //! | `last_calls` | how long a call may take near its operation's deadline |
 //! | `call_permits` | [`CallPermits`]: whether a call goes now, by circuit breaker and rate limit |
+//! | `api_problems` | what answers tell that is the worker's own fault: credentials, endpoints that refuse whoever calls |
 //! | `waiting` | every wait by one table: held in memory or not, at which wait level, what is left; [`WaitBudget`] |
 //! | `settler` | does what was decided; nothing else publishes or acknowledges |
 //! | `clock` | time and jitter |
 
+mod api_problems;
 mod call_permits;
 mod clock;
 mod dispatcher;

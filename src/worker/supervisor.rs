@@ -92,6 +92,9 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
     let mut background = JoinSet::new();
     let reporter = Arc::clone(&handler);
     background.spawn(async move { reporter.counters.report().await });
+    let forgetting = Arc::clone(&handler);
+    background.spawn(async move { forgetting.call_permits.forget_old_problems().await });
+    readiness.watch_api(handler.call_permits.problems());
     let (reconnect, first_session) = (settings.amqp.reconnect()?, Arc::new(Notify::new()));
     let mut quarantine_ended = JoinSet::new();
     let (quarantine, mut quarantined) = (lane(SessionKind::Quarantine, None), Sessions::new(reconnect.clone()));
@@ -259,6 +262,7 @@ pub fn policy(settings: &Settings) -> Result<Policy, InvalidBackoff> {
         retry: settings.retry.intervals()?,
         polling: settings.polling.intervals()?,
         conflict_retries: settings.retry.conflict_retries,
+        refusal_grace: *settings.api.refusal_grace,
         last_call_timeout: *settings.api.last_call_timeout,
     })
 }

@@ -72,6 +72,8 @@ impl TestEnv {
         }
         // So that what takes 2 s is parked, and not held.
         env.set_setting("worker.inline_wait", "1s");
+        // So that what the API refuses is answered soon.
+        env.set_setting("api.refusal_grace", "0s");
         env.set_setting("admin.listen", "127.0.0.1:0");
         env
     }

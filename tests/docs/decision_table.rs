@@ -19,7 +19,7 @@ use crate::markdown::{quoted, read, table};
 const NOW: OffsetDateTime = datetime!(2026-01-31 12:00 UTC);
 const LATER: OffsetDateTime = datetime!(2026-01-31 13:00 UTC);
 
-const KINDS: [(&str, FailureKind); 10] = [
+const KINDS: [(&str, FailureKind); 13] = [
     ("unimplemented", FailureKind::Unimplemented),
     ("failed_precondition", FailureKind::FailedPrecondition),
     ("not_found", FailureKind::NotFound),
@@ -28,7 +28,10 @@ const KINDS: [(&str, FailureKind); 10] = [
     ("rate_limited", FailureKind::RateLimited),
     ("unauthenticated", FailureKind::Unauthenticated),
     ("permission_denied", FailureKind::PermissionDenied),
+    ("foreign_project", FailureKind::ForeignProject),
     ("bad_endpoint", FailureKind::BadEndpoint),
+    ("unknown_host", FailureKind::UnknownHost),
+    ("no_endpoint", FailureKind::NoEndpoint),
     ("rejected", FailureKind::Rejected),
 ];
 

@@ -80,7 +80,7 @@ const ROWS: &[(&str, Expected)] = &[
     // cancel: refused
     ("denied", (Failed(Reason::PermissionDenied), 1, 0)),
     ("html403", (Failed(Reason::PermissionDenied), 1, 0)),
-    ("notfound", (Failed(Reason::NotFound), 1, 1)),
+    ("notfound", (Failed(Reason::NotFound), 4, 4)),
     ("notfound-done", (Completed, 1, 1)),
     ("notfound-cancelled", (Cancelled, 1, 1)),
     ("html404", (Failed(Reason::BadEndpoint), 1, 0)),
@@ -376,6 +376,7 @@ impl Api {
         let mut overrides = vec![("api.endpoint", url.clone())];
         let defaults = [
             ("api.call_timeout", "1s"),
+            ("api.refusal_grace", "0s"),
             ("retry.initial", "20ms"),
             ("retry.max", "100ms"),
             ("retry.conflict_retries", "3"),

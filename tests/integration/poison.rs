@@ -9,8 +9,7 @@ use cancel_worker::broker::rabbitmq::RabbitMq;
 use cancel_worker::broker::{Broker, BrokerError, SessionKind};
 use cancel_worker::cancellation::Reply;
 use cancel_worker::message::OperationName;
-use cancel_worker::operations_api::{Call, CallSent, Client, Operations};
-use cancel_worker::pacing::Key;
+use cancel_worker::operations_api::{Call, CallSent, Client, Operations, ServingEndpoint};
 use cancel_worker::settings;
 use cancel_worker::worker::{Clock, run_on};
 use serde_json::json;
@@ -121,7 +120,7 @@ impl Operations for Buggy {
         self.0.call(call, name, sent).await
     }
 
-    fn endpoint(&self, name: &OperationName) -> Option<Key> {
+    fn endpoint(&self, name: &OperationName) -> Option<ServingEndpoint> {
         self.0.endpoint(name)
     }
 }

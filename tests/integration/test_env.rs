@@ -43,7 +43,10 @@ impl TestEnv {
         let (amqp, api) = (Amqp::connect(broker.uri()).await, SimulatedApi::start().await);
         let (prefix, uri) = (Broker::unique_prefix(), broker.uri().to_owned());
         let settings = [("amqp.uri", uri.as_str()), ("amqp.topology.prefix", &prefix), ("api.endpoint", api.url())];
-        let settings = settings.map(|(setting, value)| (variable(setting), value.to_owned())).into();
+        let mut settings: BTreeMap<_, _> =
+            settings.map(|(setting, value)| (variable(setting), value.to_owned())).into();
+        // So that what the API refuses is answered at once.
+        settings.insert(variable("api.refusal_grace"), "0s".to_owned());
         Self { prefix, amqp, api, uri, settings, mailbox: None }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use cancel_worker::cancellation::{ErrorDetail, Failure, FailureKind, Operation, OperationStatus, Reply};
 use cancel_worker::message::OperationName;
-use cancel_worker::operations_api::{Call, CallSent, Operations, ToldTime};
+use cancel_worker::operations_api::{Call, CallSent, Operations, ServingEndpoint, ToldTime};
 use cancel_worker::pacing::Key;
 
 use crate::test_env::TestEnv;
@@ -182,7 +182,7 @@ impl Operations for SimulatedApi {
         reply
     }
 
-    fn endpoint(&self, _name: &OperationName) -> Option<Key> {
-        Some(Key::of("simulated"))
+    fn endpoint(&self, _name: &OperationName) -> Option<ServingEndpoint> {
+        Some(ServingEndpoint { key: Key::of("simulated"), in_settings: true })
     }
 }

@@ -41,6 +41,7 @@ fn settings(prefetch: &str) -> Settings {
     let overrides = [
         ("amqp.prefetch", prefetch.to_owned()),
         ("amqp.unsettled_limit", "5m".to_owned()),
+        ("api.refusal_grace", "1m".to_owned()),
         ("worker.default_timeout", format!("{}s", DEFAULT_TIMEOUT.as_secs())),
     ];
     settings::load(&[], &overrides).expect("valid settings").settings

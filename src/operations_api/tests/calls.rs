@@ -106,9 +106,20 @@ async fn a_location_without_an_endpoint_is_answered_without_a_call() {
     let client = Client::new(&api()).expect("a client");
     let name = OperationName::parse("projects/p/locations/evil.example.com#/operations/o").expect("a name");
     let failure = failure(client.cancel(&name).await);
-    assert_eq!(failure.kind, FailureKind::BadEndpoint);
+    assert_eq!(failure.kind, FailureKind::NoEndpoint);
     let message = failure.error.message;
     assert!(message.contains("evil.example.com#") && message.contains("api.endpoints"), "{message}");
+}
+
+#[tokio::test]
+async fn a_host_name_that_does_not_exist_is_told_from_a_host_that_cannot_be_reached() {
+    let api = settings::Api { endpoint: Some("http://no-such-host.invalid".to_owned()), ..api() };
+    let failure = failure(Client::new(&api).expect("a client").cancel(&name()).await);
+    // Where there is no network, the resolver cannot tell.
+    let message = failure.error.message;
+    let unknown = !message.contains("Temporary failure in name resolution") && !message.contains("Try again");
+    assert_eq!(failure.kind == FailureKind::UnknownHost, unknown, "{message}");
+    assert!(message.ends_with("the host comes from api.endpoint"), "{message}");
 }
 
 #[tokio::test]
@@ -116,7 +127,7 @@ async fn a_name_that_the_settings_do_not_admit_is_answered_without_a_call() {
     let server = Server::start(|_| ok("{}")).await;
     let name = OperationName::parse("projects/p/locations/l/models/m/operations/o").expect("a safe name");
     for failure in [failure(client(&server).cancel(&name).await), failure(client(&server).get(&name).await)] {
-        assert_eq!(failure.kind, FailureKind::BadEndpoint);
+        assert_eq!(failure.kind, FailureKind::NoEndpoint);
         assert!(failure.error.message.ends_with("projects/*/operations/* (api.names)"), "{}", failure.error.message);
     }
     assert_eq!(server.connections(), 0);

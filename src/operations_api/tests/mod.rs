@@ -35,6 +35,7 @@ pub(super) fn api() -> settings::Api {
         connect_timeout: HumanDuration(Duration::from_secs(5)),
         call_timeout: HumanDuration(Duration::from_secs(15)),
         last_call_timeout: HumanDuration(Duration::from_secs(3)),
+        refusal_grace: HumanDuration(Duration::from_secs(300)),
         response_limit: ByteSize::mib(1),
         credentials: settings::Credentials {
             kind: CredentialsKind::None,
