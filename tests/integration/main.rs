@@ -47,6 +47,7 @@ mod pacing_env;
 mod parts_deleted;
 mod poison;
 mod readiness;
+mod refusals;
 mod remedies;
 mod rotation;
 mod unsettled;

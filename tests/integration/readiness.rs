@@ -14,7 +14,7 @@ use crate::test_env::{PATIENCE, TestEnv};
 const SOON: Duration = Duration::from_secs(5);
 
 /// Waits until the worker has exactly these reasons not to be ready; each is given by words that it contains.
-async fn becomes(worker: &Process, reasons: &[&str], within: Duration) {
+pub async fn becomes(worker: &Process, reasons: &[&str], within: Duration) {
     let end = Instant::now() + within;
     loop {
         let (status, said) = worker.readyz().await;
