@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use cancel_worker::broker::rabbitmq::{EventSubscription, Publisher, Session};
 use cancel_worker::broker::{Publisher as _, Session as _, Target, WaitLevels};
-use cancel_worker::message::{CancelRequest, OperationName, ReceivedEvent};
+use cancel_worker::message::{CancelRequest, JsonText, OperationName, ReceivedEvent};
 use cancel_worker::settings;
 use cancel_worker::worker::now;
 use futures_util::StreamExt as _;
@@ -112,7 +112,7 @@ async fn show_one(publisher: &Publisher, events: &mut EventSubscription) -> anyh
     let read = ReceivedEvent::read(&event.envelope())?;
     ensure!(read.data.outcome == "cancelled", "the answer must be cancelled");
     ensure!(
-        read.data.context.as_deref().map(RawValue::get) == request.details.context.as_deref().map(RawValue::get),
+        read.data.context.as_deref().map(RawValue::get) == request.details.context.as_ref().map(JsonText::get),
         "the context must come back untouched"
     );
     Ok(())

@@ -12,11 +12,15 @@ use cancel_worker::{cli, telemetry};
 /// more than 256 MiB. A stack takes up memory only as far as it is used.
 const MIN_STACK: usize = if cfg!(debug_assertions) { 512 << 20 } else { 64 << 20 };
 
+/// By glibc, a block of this size has pages of its own, which go back to the system when it is freed, in bytes. Unless it is
+/// told so, it raises the bound to the largest block that it has seen freed, and keeps what large messages took.
+const OWN_PAGES: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
 /// What a panic ends a Rust process with.
 const PANICKED: u8 = 101;
 
 fn main() -> ExitCode {
-    if let Err(error) = ensure_thread_stacks() {
+    if let Err(error) = ensure_environment() {
         telemetry::print_line(&format!(
             "cancel-worker: failed to start itself again with larger thread stacks: {error}"
         ));
@@ -41,11 +45,14 @@ fn run() -> ExitCode {
     }
 }
 
-/// The size of new threads' stacks is read from the environment once, before the first of them: so a process that was
-/// started without it starts itself again, once.
-fn ensure_thread_stacks() -> std::io::Result<()> {
+/// The size of new threads' stacks and what the memory allocator goes by are read from the environment once, before the first
+/// thread: so a process that was started without them starts itself again, once.
+fn ensure_environment() -> std::io::Result<()> {
     let given = env::var("RUST_MIN_STACK").ok().and_then(|size| size.parse::<usize>().ok());
-    if given.is_some_and(|size| size >= MIN_STACK) {
+    let stack = given.unwrap_or_default().max(MIN_STACK);
+    let (name_of_bound, bound) = OWN_PAGES;
+    let given_bound = env::var_os(name_of_bound);
+    if given == Some(stack) && given_bound.is_some() {
         return Ok(());
     }
     let mut arguments = env::args_os();
@@ -53,7 +60,8 @@ fn ensure_thread_stacks() -> std::io::Result<()> {
     let error = Command::new(env::current_exe()?)
         .arg0(name)
         .args(arguments)
-        .env("RUST_MIN_STACK", MIN_STACK.to_string())
+        .env("RUST_MIN_STACK", stack.to_string())
+        .env(name_of_bound, given_bound.unwrap_or_else(|| bound.into()))
         .exec();
     Err(error)
 }

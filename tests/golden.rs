@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cancel_worker::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 use cancel_worker::message::{
     CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity,
-    NamePatterns, OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
+    JsonText, NamePatterns, OperationName, Outgoing, ReceivedEvent, ResultEvent, Unusable,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -108,9 +109,11 @@ struct Properties {
 impl Given {
     fn read(&self) -> Result<CancelRequest, Box<Unusable>> {
         let body = self.body_hex.as_ref().map_or_else(|| self.body.clone().into_bytes(), |hex| bytes(hex));
+        let body = Bytes::from(body);
         let properties = &self.properties;
         let envelope = Envelope {
             body: &body,
+            shared: Some(&body),
             content_type: properties.content_type.as_deref(),
             content_encoding: properties.content_encoding.as_deref(),
             message_id: properties.message_id.as_deref(),
@@ -142,7 +145,7 @@ fn shown_request(request: &CancelRequest) -> Value {
         "timeout": request.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
         "reason": request.details.reason,
         "requested_by": request.details.requested_by,
-        "context_bytes": request.details.context.as_ref().map(|context| context.get()),
+        "context_bytes": request.details.context.as_ref().map(JsonText::get),
         "identity": request.identity.as_str(),
         "identity_kind": request.identity.kind().as_str(),
         "replay": Some(request.details.replay).filter(|replay| *replay > 0),
@@ -165,7 +168,7 @@ fn shown_unusable(request: &Unusable) -> Value {
         "name": request.name,
         "reason": request.details.reason,
         "requested_by": request.details.requested_by,
-        "context_bytes": request.details.context.as_ref().map(|context| context.get()),
+        "context_bytes": request.details.context.as_ref().map(JsonText::get),
         "correlation_id": request.details.correlation_id,
         "reply_to": request.details.reply_to,
         "requested_at": shown_time(request.details.requested_at),

@@ -2,6 +2,7 @@ use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 
 use super::arguments::Check;
 use super::exit::Exit;
@@ -56,10 +57,23 @@ impl Report {
             Some(files) => self.good("open files", &files.to_string()),
             None => {}
         }
+        self.memory(&loaded.settings);
         self.topology_notes(&loaded.settings.amqp);
         self.secrets(&loaded.settings);
         self.files(&loaded.settings);
         self.good("settings", "valid");
+    }
+
+    /// What messages in hand may take.
+    fn memory(&mut self, settings: &Settings) {
+        let (prefetch, limit) = (settings.amqp.prefetch, settings.worker.request_limit);
+        let most = ByteSize::b(2 * u64::from(prefetch) * limit.as_u64());
+        self.good(
+            "memory",
+            &format!(
+                "what is in hand takes at most {most}: 2 queues of amqp.prefetch ({prefetch}) messages of worker.request_limit ({limit}); large ones take half as much again while they are published"
+            ),
+        );
     }
 
     /// What others could read.

@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -12,7 +11,7 @@ use super::exit::Exit;
 use super::startup::{runtime, start_logging};
 use crate::broker::rabbitmq::{EventSubscription, Publisher, Session};
 use crate::broker::{Publisher as _, Session as _, Target};
-use crate::message::{CancelRequest, Envelope, ReceivedEvent};
+use crate::message::{CancelRequest, Envelope, JsonText, ReceivedEvent};
 use crate::settings::{Loaded, Settings};
 use crate::worker::now;
 
@@ -67,14 +66,14 @@ fn usable(request: &CancelRequest, settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// A JSON object, or `@` and the name of a file that holds one.
-fn context(argument: &str) -> anyhow::Result<Arc<RawValue>> {
+fn context(argument: &str) -> anyhow::Result<JsonText> {
     match argument.strip_prefix('@') {
         Some(file) => json_object(&std::fs::read_to_string(file).with_context(|| format!("file {file:?}"))?),
         None => json_object(argument),
     }
 }
 
-fn json_object(text: &str) -> anyhow::Result<Arc<RawValue>> {
+fn json_object(text: &str) -> anyhow::Result<JsonText> {
     let value: Box<RawValue> = serde_json::from_str(text)?;
     anyhow::ensure!(value.get().starts_with('{'), "it must be a JSON object such as {{\"key\":\"value\"}}");
     Ok(value.into())

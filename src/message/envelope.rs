@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use time::OffsetDateTime;
 
 /// A message as it was delivered, as far as its meaning is concerned. Borrowed from the delivery.
@@ -7,6 +8,8 @@ use time::OffsetDateTime;
 pub struct Envelope<'a> {
     /// The body's bytes, whatever they are.
     pub body: &'a [u8],
+    /// The same, where parts of them may be shared and need not be copied.
+    pub shared: Option<&'a Bytes>,
     /// AMQP `content_type`.
     pub content_type: Option<&'a str>,
     /// AMQP `content_encoding`.
@@ -29,8 +32,8 @@ pub struct Envelope<'a> {
 /// A message to be published: always persistent and mandatory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The body's bytes.
-    pub body: Vec<u8>,
+    /// The body's bytes, which a clone shares.
+    pub body: Bytes,
     /// AMQP `content_type`.
     pub content_type: &'static str,
     /// AMQP `message_id`, if it has one. At most 255 bytes.

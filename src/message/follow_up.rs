@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -86,7 +87,7 @@ impl FollowUp {
             object.number("v", VERSION);
             object.object("request", |request| self.write_request(request));
             progress = serde_json::to_writer(object.value("progress"), &self.progress);
-            object.raw("operation", operation);
+            object.raw("operation", operation.map(RawValue::get));
             if self.quarantined > 0 {
                 object.number("quarantined", self.quarantined);
             }
@@ -97,7 +98,7 @@ impl FollowUp {
         progress?;
         conclusion?;
         Ok(Outgoing {
-            body,
+            body: body.into(),
             content_type: "application/json",
             message_id: Some(self.request.key().to_string()),
             correlation_id: Some(self.request.identity.as_str().to_owned()),
@@ -142,7 +143,7 @@ impl FollowUp {
         let concluded = conclusion.and_then(|field| problem.take(read_value(&field).and_then(Concluded::of)));
         let progress = read_progress(progress, operation, &mut problem);
         let ParsedRequest { identity, mut body } = match problem.take(required("request", request)) {
-            Some(request) => read_request(request.raw().get(), &mut problem),
+            Some(request) => read_request(request.raw().get(), envelope.shared, &mut problem),
             None => ParsedRequest::default(),
         };
         match (problem.0, body.name.take(), identity, progress) {
@@ -261,7 +262,7 @@ struct ParsedRequest {
     body: RequestBody,
 }
 
-fn read_request(json: &str, problem: &mut FirstError) -> ParsedRequest {
+fn read_request(json: &str, message: Option<&Bytes>, problem: &mut FirstError) -> ParsedRequest {
     let names = [
         "identity",
         "identity_kind",
@@ -279,7 +280,7 @@ fn read_request(json: &str, problem: &mut FirstError) -> ParsedRequest {
     let [identity, kind, source, replay, user_id, correlation_id, reply_to, requested_at, traceparent, tracestate] =
         fields;
     // Its name was admitted when it was requested. Whether it still is, the client of the API checks.
-    let mut body = RequestBody::from_json(json, REQUEST, None, problem);
+    let mut body = RequestBody::from_json(json, REQUEST, None, message, problem);
     let mut text =
         |field: Option<Field<'_>>, limit| field.and_then(|field| problem.take(field.text(limit))).map(Cow::into_owned);
     let details = &mut body.details;

@@ -53,7 +53,7 @@ pub use envelope::{Envelope, Outgoing};
 pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, ResultEvent, UnreadableEvent};
 pub use follow_up::{Concluded, FollowUp, UnreadableFollowUp, Unwritable};
 pub use identity::{Identity, IdentityKind};
-pub use json::{MAX_JSON_DEPTH, has_half_character, json_depth};
+pub use json::{JsonText, MAX_JSON_DEPTH, has_half_character, json_depth};
 pub use name_pattern::NotAdmitted;
 pub use name_patterns::{InvalidPattern, NamePatterns};
 pub use operation_name::{InvalidOperationName, OperationName};

@@ -1,6 +1,5 @@
 //! What holds for every message, whatever it says.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,8 +7,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::{
-    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, NamePatterns,
-    OperationName, Outgoing, ReceivedEvent, RequestContext, RequestKey, ResultEvent,
+    CancelRequest, DeadLetterHeaders, DeadReason, Envelope, EventFormat, EventMode, FollowUp, Identity, JsonText,
+    NamePatterns, OperationName, Outgoing, ReceivedEvent, RequestContext, RequestKey, ResultEvent,
 };
 use crate::cancellation::{Calls, Conclusion, ErrorDetail, Outcome, Phase, Progress, Reason};
 
@@ -24,6 +23,7 @@ fn names() -> NamePatterns {
 fn delivered(message: &Outgoing) -> Envelope<'_> {
     Envelope {
         body: &message.body,
+        shared: None,
         content_type: Some(message.content_type),
         content_encoding: None,
         message_id: message.message_id.as_deref(),
@@ -46,14 +46,14 @@ fn any_words() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{1,20}", "\\PC{1,50}", "[\\x00-\\x7f]{1,50}"]
 }
 
-fn any_context() -> impl Strategy<Value = Arc<RawValue>> {
+fn any_object() -> impl Strategy<Value = Box<RawValue>> {
     prop_oneof![
         Just("{}".to_owned()),
         Just(r#"{ "a" : [ 1.50e+02, "\u00e9\/", null ],"a":{"name":"projects/x/operations/y"} }"#.to_owned()),
         any_words().prop_map(|words| format!("{{\n\t\"words\" : {}}}", serde_json::to_string(&words).expect("JSON"))),
         (1_usize..99).prop_map(|depth| format!("{{\"deep\":{}{}}}", "[".repeat(depth), "]".repeat(depth))),
     ]
-    .prop_map(|json| Arc::from(RawValue::from_string(json).expect("JSON")))
+    .prop_map(|json| RawValue::from_string(json).expect("JSON"))
 }
 
 prop_compose! {
@@ -64,7 +64,7 @@ prop_compose! {
         timeout in proptest::option::of((0..u64::MAX / 4, 0_u32..1_000_000_000)),
         reason in proptest::option::of(any_words()),
         requested_by in proptest::option::of(any_words()),
-        context in proptest::option::of(any_context()),
+        context in proptest::option::of(any_object()),
         correlation_id in proptest::option::of("[a-z]{1,255}"),
         requested_at in proptest::option::of(any_time()),
         known_by in prop_oneof![
@@ -87,7 +87,7 @@ prop_compose! {
             reason,
             requested_by,
             user_id,
-            context,
+            context: context.map(JsonText::from),
             correlation_id,
             reply_to,
             requested_at,
@@ -121,7 +121,7 @@ prop_compose! {
         (failures, conflicts, polls, not_found, undecodable) in any::<(u32, u32, u32, u32, u32)>(),
         renewed in any::<bool>(),
         last_error in proptest::option::of(any_error()),
-        operation in proptest::option::of(any_context()),
+        operation in proptest::option::of(any_object()),
     ) -> Progress {
         Progress {
             phase,
@@ -135,7 +135,7 @@ prop_compose! {
             undecodable,
             renewed,
             last_error,
-            operation,
+            operation: operation.map(Into::into),
             ..Progress::new(times[0], times[1])
         }
     }
@@ -279,7 +279,7 @@ proptest! {
         prop_assert_eq!(event.data.reason, request.details.reason);
         prop_assert_eq!(event.data.attempts, Some(progress.calls));
         let raw = |json: Option<&RawValue>| json.map(|json| json.get().to_owned());
-        prop_assert_eq!(raw(event.data.context.as_deref()), raw(request.details.context.as_deref()));
+        prop_assert_eq!(event.data.context.as_deref().map(RawValue::get), request.details.context.as_ref().map(JsonText::get));
         prop_assert_eq!(raw(event.data.operation.as_deref()), raw(progress.operation.as_deref()));
     }
 

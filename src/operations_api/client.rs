@@ -1,9 +1,10 @@
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use reqwest::Response;
 use reqwest::header::{AGE, DATE, HeaderMap};
+use reqwest::{Response, Version};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -30,7 +31,8 @@ const MIN_ERROR_BYTES: usize = 64 * 1024;
 /// cheaper than a longer wait.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many old connections may turn out to be closed, one after the other, before a call counts as failed.
+/// How many old connections may turn out to be closed, one after the other, before a call counts as failed. One that many
+/// calls share, as in HTTP/2, counts for all of them: were each made again so often, a server in trouble would get a storm.
 const MAX_RESENDS: u32 = 3;
 
 /// How often, and after which delay, a call asks again for a connection where the system has none to give. In all much
@@ -51,6 +53,8 @@ pub struct Client {
     call_timeout: Duration,
     response_limit: usize,
     shortage: Shortage,
+    /// The last answer came over HTTP/2, where calls share a connection.
+    is_shared: AtomicBool,
 }
 
 /// Why there is no client.
@@ -105,6 +109,7 @@ impl Client {
             call_timeout: (*settings.call_timeout).min(MAX_CALL_TIMEOUT),
             response_limit: usize::try_from(settings.response_limit.as_u64()).unwrap_or(usize::MAX),
             shortage: Shortage::default(),
+            is_shared: AtomicBool::new(false),
         })
     }
 
@@ -165,13 +170,16 @@ impl Client {
         loop {
             let began = Instant::now();
             let (answered, reused) = noting_reuse(self.send(call, target, authorization, deadline)).await;
-            if let Ok(response) = &answered
-                && let Some(time) = told_time(response.headers())
-            {
-                sent.tell_time(ToldTime { time, round_trip: began.elapsed(), arrived: Instant::now() });
+            if let Ok(response) = &answered {
+                self.is_shared.store(response.version() == Version::HTTP_2, Relaxed);
+                if let Some(time) = told_time(response.headers()) {
+                    sent.tell_time(ToldTime { time, round_trip: began.elapsed(), arrived: Instant::now() });
+                }
             }
             match answered {
-                Err(CallError::Broken { .. }) if reused && resends_left > 0 => resends_left -= 1,
+                Err(CallError::Broken { .. }) if reused && resends_left > 0 => {
+                    resends_left = if self.is_shared.load(Relaxed) { 0 } else { resends_left - 1 };
+                }
                 Err(CallError::Shortage { .. })
                     if retries_left > 0 && Instant::now() + SHORTAGE_RETRY_DELAY < deadline =>
                 {

@@ -88,9 +88,9 @@ pub struct Topology {
 impl Topology {
     fn check(&self) -> Result<(), SettingsError> {
         require(
-            !self.prefix.is_empty() && self.prefix.len() <= 200 && !self.prefix.starts_with("amq."),
+            !self.prefix.is_empty() && self.prefix.len() <= 200 && !format!("{}.", self.prefix).starts_with("amq."),
             "amqp.topology.prefix",
-            "it must have 1 to 200 bytes and not begin with \"amq.\", which the broker keeps for itself",
+            "it must have 1 to 200 bytes and be neither \"amq\" nor begin with \"amq.\", which the broker keeps for itself",
         )?;
         within("amqp.topology.delivery_limit", self.delivery_limit, 1..=i32::MAX.unsigned_abs())?;
         let levels = &self.wait_levels.0;

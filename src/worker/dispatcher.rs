@@ -22,6 +22,9 @@ pub(super) enum DispatchEnd {
     Fault(Fault),
 }
 
+/// A large message that the broker has not taken after so long no longer keeps others from being written.
+const MEMORY_TIME: Duration = Duration::from_secs(10);
+
 /// From one probe that the broker refused to the next.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -283,10 +286,11 @@ impl<O: Operations, S: Session> Processor<O, S> {
         let (handler, settler) = (Arc::clone(&self.handler), Arc::clone(&self.settler));
         let (publisher, set_aside, kind) = (self.publisher.clone(), self.set_aside.clone(), self.kind);
         async move {
+            let mut memory = None;
             let handled = async {
                 match kind {
-                    SessionKind::Work => handler.handle(&delivery).await,
-                    SessionKind::Quarantine => handler.handle_quarantined(&delivery).await,
+                    SessionKind::Work => handler.handle(&delivery, &mut memory).await,
+                    SessionKind::Quarantine => handler.handle_quarantined(&delivery, &mut memory).await,
                 }
             };
             let disposition = match set_aside.run_until_cancelled(handled).await {
@@ -294,7 +298,19 @@ impl<O: Operations, S: Session> Processor<O, S> {
                 None => handler.set_aside(&delivery),
             };
             let counters = &handler.counters;
-            let settled = settler.publish_all(&publisher, &delivery, disposition, counters, &set_aside).await?;
+            let published = settler.publish_all(&publisher, &delivery, disposition, counters, &set_aside);
+            let settled = match memory {
+                None => published.await?,
+                Some(memory) => {
+                    let mut published = std::pin::pin!(published);
+                    let taken = timeout(MEMORY_TIME, &mut published).await;
+                    drop(memory);
+                    match taken {
+                        Ok(settled) => settled?,
+                        Err(_) => published.await?,
+                    }
+                }
+            };
             settler.acknowledge(&publisher, delivery, settled, counters).await
         }
     }

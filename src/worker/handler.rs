@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -14,8 +15,8 @@ use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
 use crate::broker::{Delivery, DeliveryKind, WaitLevels};
 use crate::cancellation::{Conclusion, DeadlineTerms, ErrorDetail, Outcome, Policy, Progress, Reason};
 use crate::message::{
-    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, FollowUp, Identity, NamePatterns,
-    ResultEvent, UnreadableFollowUp, Unusable,
+    CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, FollowUp, Identity, JsonText,
+    NamePatterns, ResultEvent, UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
 use crate::telemetry::Counters;
@@ -37,6 +38,8 @@ pub(super) struct Handler<O> {
     pub(super) keep_failed: bool,
     pub(super) inline_wait: Duration,
     pub(super) inline_slots: Semaphore,
+    /// In KiB: what large messages may take that are written, and that the broker has not taken yet.
+    pub(super) publishing: Arc<Semaphore>,
     /// Cancelled when the worker is to stop.
     pub(super) stop: CancellationToken,
     /// This worker's name, in dead letters.
@@ -44,6 +47,15 @@ pub(super) struct Handler<O> {
     pub(super) counters: Counters,
     pub(super) clock: Clock,
 }
+
+/// What a large message takes of [`Handler::publishing`] until it is dropped; nothing, of a small one.
+pub(super) type Memory = Option<OwnedSemaphorePermit>;
+
+/// What large messages take in all that are written and not taken yet, in KiB: beside what is in hand.
+pub(super) const PUBLISHING_KIB: u32 = 32 * 1024;
+
+/// In bytes.
+const LARGE_MESSAGE: usize = 64 * 1024;
 
 /// How an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +72,13 @@ const NEWER_WORKER_TIME: Duration = Duration::from_secs(60);
 
 impl<O: Operations> Handler<O> {
     /// Decides what becomes of a delivery, calling the Operations API as needed. Never talks to the broker.
-    pub(super) async fn handle(&self, delivery: &impl Delivery) -> Disposition {
+    /// Large messages wait until `memory` has room for them.
+    pub(super) async fn handle(&self, delivery: &impl Delivery, memory: &mut Memory) -> Disposition {
         if self.stop.is_cancelled() {
             return self.set_aside(delivery);
         }
         match self.read(delivery) {
-            Ok(case) => self.proceed(case, delivery, false).await,
+            Ok(case) => self.proceed(case, delivery, false, memory).await,
             Err(decided) => *decided,
         }
     }
@@ -106,9 +119,16 @@ impl<O: Operations> Handler<O> {
     }
 
     /// Goes on where a case stands. One that is handled `alone`, while all others wait, is not held.
-    pub(super) async fn proceed(&self, mut case: FollowUp, delivery: &impl Delivery, alone: bool) -> Disposition {
+    pub(super) async fn proceed(
+        &self,
+        mut case: FollowUp,
+        delivery: &impl Delivery,
+        alone: bool,
+        memory: &mut Memory,
+    ) -> Disposition {
         let kind = delivery.kind();
         if let Some(concluded) = case.concluded.take() {
+            *memory = self.room_for(&case).await;
             return self.answer(case, concluded, kind, Form::Full);
         }
         let Self { operations, call_permits, policy, clock, .. } = self;
@@ -125,10 +145,23 @@ impl<O: Operations> Handler<O> {
         };
         let (progress, end) = drive(operations, call_permits, &request.name, progress, policy, budget, clock).await;
         let case = FollowUp { request, progress, quarantined, concluded: None };
+        *memory = self.room_for(&case).await;
         match end {
             Ok(conclusion) => self.finish(case, conclusion, kind),
             Err(delayed) => self.delay(case, delayed, kind),
         }
+    }
+
+    /// Waits until there is room to write what becomes of a large case. A small one needs none.
+    async fn room_for(&self, case: &FollowUp) -> Memory {
+        let context = case.request.details.context.as_ref().map_or(0, JsonText::size);
+        let bytes = context + case.progress.operation.as_ref().map_or(0, |operation| operation.get().len());
+        if bytes < LARGE_MESSAGE {
+            return None;
+        }
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).min(PUBLISHING_KIB);
+        // Never closed.
+        Arc::clone(&self.publishing).acquire_many_owned(kib).await.ok()
     }
 
     fn terms(&self, request: &CancelRequest) -> DeadlineTerms {

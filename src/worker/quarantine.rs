@@ -15,7 +15,7 @@
 use tracing::{error, warn};
 
 use super::disposition::Disposition;
-use super::handler::{Form, Handler};
+use super::handler::{Form, Handler, Memory};
 use crate::broker::{Delivery, DeliveryKind};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Reason};
 use crate::message::{Concluded, FollowUp};
@@ -26,7 +26,7 @@ const MAX_REDELIVERIES: u32 = 10;
 
 impl<O: Operations> Handler<O> {
     /// Decides what becomes of a delivery in the quarantine.
-    pub(super) async fn handle_quarantined(&self, delivery: &impl Delivery) -> Disposition {
+    pub(super) async fn handle_quarantined(&self, delivery: &impl Delivery, memory: &mut Memory) -> Disposition {
         let mut case = match self.read(delivery) {
             Ok(case) => case,
             Err(decided) => return *decided,
@@ -39,7 +39,7 @@ impl<O: Operations> Handler<O> {
         let (name, identity, visits) = (&case.request.name, case.request.identity.as_str(), case.quarantined);
         if visits > 1 && !self.stop.is_cancelled() {
             warn!(%name, identity, visits, redeliveries, "a request was lost with sessions again and is handled alone");
-            return self.proceed(case, delivery, true).await;
+            return self.proceed(case, delivery, true, memory).await;
         }
         if delivery.has_expired() && delivery.kind() == DeliveryKind::Request {
             warn!(%name, identity, "a request has expired in its queue: it is cancelled once and answered");

@@ -11,7 +11,7 @@ use tracing::{error, warn};
 use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
 use super::dispatcher::{DispatchEnd, Limits, work};
-use super::handler::Handler;
+use super::handler::{Handler, PUBLISHING_KIB};
 use super::settler::{Settler, publish_retry};
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::{Broker, BrokerError, Session as _, SessionKind, WaitLevels};
@@ -246,6 +246,7 @@ fn handler<O>(
         keep_failed: settings.worker.keep_failed,
         inline_wait: *settings.worker.inline_wait,
         inline_slots: Semaphore::new(settings.worker.inline_slots),
+        publishing: Arc::new(Semaphore::new(PUBLISHING_KIB as usize)),
         stop,
         worker: worker.to_owned(),
         counters: Counters::default(),

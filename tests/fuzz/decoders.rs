@@ -91,6 +91,7 @@ fn request(dice: &mut Rng, body: &[u8]) -> Result<bool, String> {
     let [message_id, correlation_id, reply_to] = &properties;
     let envelope = Envelope {
         body,
+        shared: None,
         content_type: content_type.as_deref(),
         content_encoding: None,
         message_id: message_id.as_deref(),

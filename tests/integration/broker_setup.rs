@@ -35,7 +35,7 @@ pub async fn session(others: &[(&str, &str)]) -> (Session, String) {
 /// A message with this id and a small body.
 pub fn message(id: &str) -> Outgoing {
     Outgoing {
-        body: format!("body of {id}").into_bytes(),
+        body: format!("body of {id}").into(),
         content_type: "application/json",
         message_id: Some(id.to_owned()),
         correlation_id: None,

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -75,6 +75,32 @@ async fn an_http_2_connection_that_the_server_ends_costs_no_call() {
     }
 }
 
+/// Many calls share the connection: each of them made again several times would be a storm.
+#[tokio::test]
+async fn a_call_is_made_again_at_most_once_when_the_http_2_connection_that_it_shares_breaks() {
+    let server = Server::start(&[b"h2"], Manner::Breaking).await;
+    let authority = server.certificates.authority().to_str().unwrap().to_owned();
+    let overrides = [("api.endpoint", server.url.clone()), ("api.ca_file", authority)];
+    let client = Client::new(&settings::load(&[], &overrides).unwrap().settings.api).unwrap();
+    let name = |number: usize| OperationName::parse(operation(&format!("o{number}"))).unwrap();
+    assert!(matches!(client.cancel(&name(0)).await, Reply::Accepted));
+    // Not all at once: so many find a connection that others have just made.
+    let calls = (1..=OPERATIONS).map(async |number| {
+        sleep(Duration::from_millis(7) * u32::try_from(number).unwrap()).await;
+        client.get(&name(number)).await
+    });
+    for reply in futures_util::future::join_all(calls).await {
+        assert!(matches!(reply, Reply::Failure(_)), "{reply:?}");
+    }
+    let (_, calls) = server.seen();
+    let mut times = std::collections::BTreeMap::<&str, usize>::new();
+    for call in &calls[1..] {
+        *times.entry(&call.path).or_default() += 1;
+    }
+    assert_eq!(times.len(), OPERATIONS, "each was tried");
+    assert_eq!(times.values().max(), Some(&2), "{times:?}");
+}
+
 /// Ended at once, a moment later, or after the next call may have begun: nobody can tell what the client knows by then.
 #[tokio::test]
 async fn an_http_1_1_connection_that_the_server_has_closed_costs_no_call() {
@@ -108,6 +134,8 @@ enum Manner {
     Leaving,
     /// Closes them without a word after some calls.
     Dropping,
+    /// Answers the first call of all, and closes each connection as soon as calls have come.
+    Breaking,
 }
 
 /// Calls on a connection that is not to last.
@@ -131,6 +159,7 @@ struct Seen {
 struct Call {
     version: Version,
     method: String,
+    path: String,
     headers: HeaderMap,
     /// There is no body.
     ended: bool,
@@ -211,11 +240,24 @@ fn answer_to(method: &str) -> &'static str {
 async fn serve_http_2(stream: TlsStream<TcpStream>, seen: &Mutex<Seen>, manner: Manner) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let mut served = 0;
-    while let Some(Ok((request, mut respond))) = connection.accept().await {
+    let mut unanswered = Vec::new();
+    loop {
+        // What comes together is one call after the other.
+        let limit = if unanswered.is_empty() { Duration::MAX } else { Duration::from_millis(50) };
+        let Ok(Some(Ok((request, mut respond)))) = timeout(limit, connection.accept()).await else { return };
         let method = request.method().to_string();
         let ended = request.body().is_end_stream();
         let (version, headers) = (request.version(), request.headers().clone());
-        seen.lock().unwrap().calls.push(Call { version, method: method.clone(), headers, ended });
+        let path = request.uri().path().to_owned();
+        let is_first = {
+            let calls = &mut seen.lock().unwrap().calls;
+            calls.push(Call { version, method: method.clone(), path, headers, ended });
+            calls.len() == 1
+        };
+        if matches!(manner, Manner::Breaking) && !is_first {
+            unanswered.push(respond);
+            continue;
+        }
         let mut body = respond.send_response(Response::new(()), false).unwrap();
         body.send_data(Bytes::from_static(answer_to(&method).as_bytes()), true).unwrap();
         served += 1;
@@ -224,7 +266,7 @@ async fn serve_http_2(stream: TlsStream<TcpStream>, seen: &Mutex<Seen>, manner: 
             // The calls that had come by now have their answers, and those that come now have none.
             Manner::Dropping if served >= EACH => {
                 let flushed = std::future::poll_fn(|context| connection.poll_closed(context));
-                let _ = tokio::time::timeout(Duration::from_millis(2), flushed).await;
+                let _ = timeout(Duration::from_millis(2), flushed).await;
                 return;
             }
             _ => {}
@@ -242,12 +284,13 @@ async fn serve_http_1(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) {
         }
         let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
         let (line, headers) = text.trim_end().split_once("\r\n").unwrap();
-        let method = line.split(' ').next().unwrap().to_owned();
+        let (method, target) = line.split_once(' ').unwrap();
+        let (method, path) = (method.to_owned(), target.split(' ').next().unwrap().to_owned());
         let headers = headers.lines().map(|header| header.split_once(": ").unwrap());
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         assert!(line.ends_with(" HTTP/1.1"), "{line}");
         let answer = answer_to(&method);
-        seen.lock().unwrap().calls.push(Call { version: Version::HTTP_11, method, headers, ended: true });
+        seen.lock().unwrap().calls.push(Call { version: Version::HTTP_11, method, path, headers, ended: true });
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;

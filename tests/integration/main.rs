@@ -39,6 +39,7 @@ mod hostile_names;
 mod hostile_servers;
 mod http_versions;
 mod logs;
+mod memory;
 mod messages;
 mod misconfiguration;
 mod odd_properties;

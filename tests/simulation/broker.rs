@@ -342,7 +342,7 @@ impl Publisher for SimulatedSession {
 impl From<Outgoing> for Message {
     fn from(message: Outgoing) -> Self {
         Self {
-            body: message.body,
+            body: message.body.into(),
             content_type: message.content_type.to_owned(),
             message_id: message.message_id.unwrap_or_default(),
             correlation_id: message.correlation_id,

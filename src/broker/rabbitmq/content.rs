@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 use time::OffsetDateTime;
@@ -11,13 +12,13 @@ use crate::message::{Envelope, is_read};
 /// What a message holds: body and properties as the broker delivered them.
 #[derive(Clone)]
 pub struct Content {
-    body: Vec<u8>,
+    body: Bytes,
     properties: BasicProperties,
 }
 
 impl Content {
-    pub(super) const fn new(body: Vec<u8>, properties: BasicProperties) -> Self {
-        Self { body, properties }
+    pub(super) fn new(body: Vec<u8>, properties: BasicProperties) -> Self {
+        Self { body: body.into(), properties }
     }
 
     /// As formats read it: with the headers that [`Envelope`] names, and no others.
@@ -26,6 +27,7 @@ impl Content {
         let properties = &self.properties;
         Envelope {
             body: &self.body,
+            shared: Some(&self.body),
             content_type: properties.content_type().as_ref().map(ShortString::as_str),
             content_encoding: properties.content_encoding().as_ref().map(ShortString::as_str),
             message_id: properties.message_id().as_ref().map(ShortString::as_str),
@@ -47,7 +49,7 @@ impl Content {
         self.properties.headers().iter().flatten().map(|(name, value)| (name.as_str(), value))
     }
 
-    pub(super) fn body(&self) -> &[u8] {
+    pub(super) const fn body(&self) -> &Bytes {
         &self.body
     }
 

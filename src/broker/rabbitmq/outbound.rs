@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -33,7 +34,7 @@ const FRAME_OVERHEAD: usize = 1 + 2 + 4 + 2 + 2 + 8 + 1;
 pub(super) struct Outbound {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     pub(super) properties: BasicProperties,
 }
 
@@ -67,7 +68,7 @@ impl Outbound {
     /// A message that no queue takes.
     pub(super) fn probe(route: (String, String)) -> Result<Self, PublishError> {
         let properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_app_id(APP_ID.into());
-        Self::addressed(route, Vec::new(), properties)
+        Self::addressed(route, Bytes::new(), properties)
     }
 
     /// The original as it is, plus `headers`. What differs: it is persistent; it does not expire, claim a user or name
@@ -105,7 +106,7 @@ impl Outbound {
         let bytes = frame_size(&BasicProperties::default().with_headers(originals.clone()));
         let whole = kept.clone().with_headers(with_headers(originals, headers.clone())?);
         if frame_size(&whole) <= frame_max {
-            return Self::addressed(route, original.body().to_vec(), whole);
+            return Self::addressed(route, original.body().clone(), whole);
         }
         headers.push((HEADERS_DROPPED.to_owned(), bytes.to_string()));
         let headers = with_headers(FieldTable::default(), headers)?;
@@ -118,14 +119,14 @@ impl Outbound {
         let candidates = [kept, named].map(|properties| properties.with_headers(headers.clone()));
         let sizes = candidates.each_ref().map(frame_size);
         match candidates.into_iter().zip(sizes).find(|(_, size)| *size <= frame_max) {
-            Some((fitting, _)) => Self::addressed(route, original.body().to_vec(), fitting),
+            Some((fitting, _)) => Self::addressed(route, original.body().clone(), fitting),
             None => Err(PublishError::TooLarge { what: "properties", size: sizes[1], limit: frame_max }),
         }
     }
 
     fn addressed(
         (exchange, routing_key): (String, String),
-        body: Vec<u8>,
+        body: Bytes,
         properties: BasicProperties,
     ) -> Result<Self, PublishError> {
         let (exchange, routing_key) = (short("exchange", exchange)?, short("routing key", routing_key)?);
@@ -196,7 +197,7 @@ mod tests {
 
     fn outgoing() -> Outgoing {
         Outgoing {
-            body: b"{}".to_vec(),
+            body: Bytes::from_static(b"{}"),
             content_type: "application/json",
             message_id: Some("m".to_owned()),
             correlation_id: Some("c".to_owned()),
@@ -254,7 +255,7 @@ mod tests {
 
         let letter = Outbound::forward(route(), &Target::Dead, &original, ours, 4096).expect("it fits");
         let properties = &letter.properties;
-        assert_eq!(letter.body, b"body");
+        assert_eq!(*letter.body, *b"body");
         assert_eq!((*properties.delivery_mode(), *properties.priority()), (Some(2), Some(4)));
         assert_eq!(properties.content_encoding().as_ref().map(ShortString::as_str), Some("gzip"));
         assert!(properties.expiration().is_none() && properties.user_id().is_none() && properties.reply_to().is_none());

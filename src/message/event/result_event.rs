@@ -7,7 +7,7 @@ use crate::message::cloud_event::{self, STRUCTURED_UTF8};
 use crate::message::envelope::Outgoing;
 use crate::message::follow_up::UnreadableFollowUp;
 use crate::message::identity::{Identity, MAX_SHORT_STRING};
-use crate::message::json::JsonObject;
+use crate::message::json::{JsonObject, JsonText};
 use crate::message::request::{CancelRequest, RequestContext, Unusable};
 use crate::message::request_key::RequestKey;
 use crate::message::timestamp;
@@ -46,7 +46,7 @@ pub struct ResultEvent<'a> {
     name: Option<&'a str>,
     outcome: Outcome,
     operation: Option<&'a RawValue>,
-    context: Option<&'a RawValue>,
+    context: Option<&'a JsonText>,
     error: Option<ErrorView<'a>>,
     accepted_at: Option<OffsetDateTime>,
     finished_at: OffsetDateTime,
@@ -80,7 +80,7 @@ impl<'a> ResultEvent<'a> {
             name: Some(request.name.as_str()),
             outcome: conclusion.outcome,
             operation: progress.operation.as_deref(),
-            context: request.details.context.as_deref(),
+            context: request.details.context.as_ref(),
             error: ErrorView::of(conclusion.outcome, conclusion.error.as_ref()),
             accepted_at: progress.accepted_at,
             finished_at,
@@ -113,7 +113,7 @@ impl<'a> ResultEvent<'a> {
             name: request.name.as_deref(),
             outcome: Outcome::Failed(reason),
             operation: None,
-            context: request.details.context.as_deref(),
+            context: request.details.context.as_ref(),
             error: Some(ErrorView { reason: Some(reason), code: None, status: None, message: &request.problem }),
             accepted_at: None,
             finished_at,
@@ -157,7 +157,7 @@ impl<'a> ResultEvent<'a> {
             }
         };
         Outgoing {
-            body,
+            body: body.into(),
             content_type,
             message_id: Some(id),
             correlation_id: Some(
@@ -173,7 +173,7 @@ impl<'a> ResultEvent<'a> {
     /// context of more than 4 KiB.
     #[must_use]
     pub fn encode_least(&self, format: &EventFormat) -> Outgoing {
-        let context = self.context.filter(|context| context.get().len() <= MAX_LEAST_CONTEXT);
+        let context = self.context.filter(|context| context.size() <= MAX_LEAST_CONTEXT);
         Self { operation: None, context, ..self.clone() }.encode(format)
     }
 
@@ -189,7 +189,7 @@ impl<'a> ResultEvent<'a> {
         data.text("request_id", self.details.request_id.as_deref());
         data.text("name", self.name);
         data.text("outcome", self.outcome.as_str());
-        data.raw("operation", self.operation);
+        data.raw("operation", self.operation.map(RawValue::get));
         if let Some(error) = self.error {
             data.object("error", |object| error.write(object));
         }
@@ -206,12 +206,11 @@ impl<'a> ResultEvent<'a> {
         data.text("user_id", self.details.user_id.as_deref());
         data.text("requested_by", self.details.requested_by.as_deref());
         data.text("reason", self.details.reason.as_deref());
-        data.raw("context", self.context);
+        data.raw("context", self.context.map(JsonText::get));
     }
 
     /// About as many bytes as the body has.
     fn size_hint(&self) -> usize {
-        let raw = |value: Option<&RawValue>| value.map_or(0, |value| value.get().len());
         let words = [
             self.details.request_id.as_deref(),
             self.name,
@@ -221,7 +220,9 @@ impl<'a> ResultEvent<'a> {
             self.error.map(|e| e.message),
         ];
         let words: usize = words.into_iter().flatten().map(str::len).sum();
-        raw(self.operation) + raw(self.context) + words + 640
+        let (operation, context) =
+            (self.operation.map_or(0, |raw| raw.get().len()), self.context.map_or(0, JsonText::size));
+        operation + context + words + 640
     }
 }
 

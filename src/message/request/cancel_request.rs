@@ -8,7 +8,7 @@ use crate::cancellation::DeadlineTerms;
 use crate::message::cloud_event;
 use crate::message::envelope::Outgoing;
 use crate::message::identity::{Identity, IdentityKind};
-use crate::message::json::JsonObject;
+use crate::message::json::{JsonObject, JsonText};
 use crate::message::operation_name::OperationName;
 use crate::message::request_key::RequestKey;
 use crate::message::timestamp;
@@ -77,7 +77,7 @@ impl CancelRequest {
         // What says its name, and nothing else, is known by its name.
         let is_named = matches!(self.identity.kind(), IdentityKind::RequestId | IdentityKind::MessageId);
         Outgoing {
-            body,
+            body: body.into(),
             content_type: "application/json",
             message_id: is_named.then(|| self.identity.as_str().to_owned()),
             correlation_id: self.details.correlation_id.clone(),
@@ -95,14 +95,14 @@ impl CancelRequest {
         object.text("timeout", self.timeout.map(|span| humantime::format_duration(span).to_string()).as_deref());
         object.text("reason", self.details.reason.as_deref());
         object.text("requested_by", self.details.requested_by.as_deref());
-        object.raw("context", self.details.context.as_deref());
+        object.raw("context", self.details.context.as_ref().map(JsonText::get));
     }
 
     /// About as many bytes as the JSON form has.
     pub(in crate::message) fn size_hint(&self) -> usize {
         let words = [&self.details.request_id, &self.details.reason, &self.details.requested_by];
         let words: usize = words.into_iter().flatten().map(String::len).sum();
-        self.name.as_str().len() + words + self.details.context.as_ref().map_or(0, |context| context.get().len()) + 256
+        self.name.as_str().len() + words + self.details.context.as_ref().map_or(0, JsonText::size) + 256
     }
 }
 

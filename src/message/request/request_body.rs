@@ -1,12 +1,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use time::OffsetDateTime;
 
 use super::request_context::RequestContext;
 use crate::message::identity::MAX_SHORT_STRING;
 use crate::message::json::{
-    Field, FieldError, FirstError, Location, MAX_JSON_DEPTH, has_half_character, quoted, read_fields,
+    Field, FieldError, FirstError, JsonText, Location, MAX_JSON_DEPTH, has_half_character, quoted, read_fields,
 };
 use crate::message::name_patterns::NamePatterns;
 use crate::message::operation_name::{InvalidOperationName, OperationName};
@@ -28,11 +29,13 @@ pub(in crate::message) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Reads the request that a JSON object says. Without `names`, any safe name is taken.
+    /// Reads the request that a JSON object says, a part of `message` if that is given. Without `names`, any safe name is
+    /// taken.
     pub(in crate::message) fn from_json(
         json: &str,
         place: Location,
         names: Option<&NamePatterns>,
+        message: Option<&Bytes>,
         problem: &mut FirstError,
     ) -> Self {
         let fields = ["name", "request_id", "deadline", "timeout", "reason", "requested_by", "context"];
@@ -56,7 +59,7 @@ impl RequestBody {
             Ok(context) if has_half_character(context.get()) => {
                 Err(field.problem("must not have half of a surrogate pair"))
             }
-            read => read.map(|context| context.to_owned().into()),
+            read => read.map(|context| JsonText::of(context, message)),
         };
         let context = context.and_then(|field| problem.take(whole(field)));
         body.details.context = context;

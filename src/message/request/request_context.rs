@@ -1,7 +1,6 @@
-use std::sync::Arc;
-
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
+
+use crate::message::json::JsonText;
 
 /// What came with a request and goes with its answer, whether the request could be used or not. What is not known, or was
 /// not well-formed, is left out.
@@ -16,7 +15,7 @@ pub struct RequestContext {
     /// AMQP `user_id`, 1 to 255 bytes: the broker's user who published, which the broker has checked.
     pub user_id: Option<String>,
     /// A JSON object that is handed back byte by byte, nested at most 100 deep; not that of a body that is too large.
-    pub context: Option<Arc<RawValue>>,
+    pub context: Option<JsonText>,
     /// AMQP `correlation_id`, 1 to 255 bytes.
     pub correlation_id: Option<String>,
     /// AMQP `reply_to`, kept only if it is a direct one (`amq.rabbitmq.reply-to.*`).

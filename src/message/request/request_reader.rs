@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
 
 use super::cancel_request::CancelRequest;
 use super::event_attributes::{self, Attributes, DATA, Data};
@@ -78,7 +79,7 @@ impl Reading<'_> {
         let text = self.utf8(envelope.body);
         let media_type = cloud_event::media_type(envelope.content_type.unwrap_or_default());
         if media_type.eq_ignore_ascii_case(cloud_event::STRUCTURED) {
-            return self.read_structured(text);
+            return self.read_structured(text, envelope.shared);
         }
         if cloud_event::is_structured(media_type) {
             return self.problem.note(FieldError(format!(
@@ -88,7 +89,7 @@ impl Reading<'_> {
         }
         // Whatever the content type says: some senders have no other than their own default.
         if event_attributes::is_structured(text) {
-            return self.read_structured(text);
+            return self.read_structured(text, envelope.shared);
         }
         self.event = event_attributes::binary(envelope, &mut self.problem);
         let is_text =
@@ -96,7 +97,7 @@ impl Reading<'_> {
         self.body = if is_text {
             RequestBody::from_text(text, self.names, &mut self.problem)
         } else {
-            RequestBody::from_json(text, BODY, Some(self.names), &mut self.problem)
+            RequestBody::from_json(text, BODY, Some(self.names), envelope.shared, &mut self.problem)
         };
     }
 
@@ -111,7 +112,7 @@ impl Reading<'_> {
         text.strip_prefix('\u{feff}').unwrap_or(text)
     }
 
-    fn read_structured(&mut self, text: &str) {
+    fn read_structured(&mut self, text: &str, message: Option<&Bytes>) {
         let (event, data) = event_attributes::structured(text, &mut self.problem);
         let is_text = event.data_is_text;
         self.event = Some(event);
@@ -125,7 +126,8 @@ impl Reading<'_> {
                 }
             }
             Data { json: Some(data), base64: None } => {
-                self.body = RequestBody::from_json(data.raw().get(), DATA, Some(self.names), &mut self.problem);
+                self.body =
+                    RequestBody::from_json(data.raw().get(), DATA, Some(self.names), message, &mut self.problem);
             }
             Data { json: None, base64: Some(data) } => {
                 let decoded = data.any_text().ok().and_then(|text| BASE64.decode(&*text).ok());
@@ -133,7 +135,7 @@ impl Reading<'_> {
                 let decoded = decoded.ok_or_else(|| data.problem("must be UTF-8 text in base64"));
                 self.body = match self.problem.take(decoded) {
                     Some(text) if is_text => RequestBody::from_text(&text, self.names, &mut self.problem),
-                    Some(text) => RequestBody::from_json(&text, DATA, Some(self.names), &mut self.problem),
+                    Some(text) => RequestBody::from_json(&text, DATA, Some(self.names), None, &mut self.problem),
                     None => RequestBody::default(),
                 };
             }
