@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 use super::deadline::{DeadlineTerms, LAST, Provisional, TrueTimes};
 use super::outcome::{ErrorDetail, Reason};
 
+/// No request is older, by far.
+const MAX_AGE: Duration = Duration::from_hours(24 * 3660);
+
 /// Where one cancellation stands: all that has to survive a wait, a crash or a change of worker.
 ///
 /// Failures and polls are counted apart: waiting is not failing.
@@ -146,8 +149,9 @@ impl Progress {
     /// It has come back from a wait. Its times become those of this worker's clock: the request was first seen as long ago
     /// as the worker that wrote them says.
     pub fn come_back(&mut self, now: OffsetDateTime, correction: time::Duration, terms: DeadlineTerms) {
-        let Some(age) = self.age.take() else { return };
-        let moved = now - age - self.first_seen;
+        // A longer one is nobody's, and could not be reckoned with.
+        let Some(age) = self.age.take().filter(|age| *age <= MAX_AGE) else { return };
+        let moved = now.saturating_sub(age.try_into().unwrap_or_default()) - self.first_seen;
         self.move_by(moved);
         let truth = if self.unconfirmed { TrueTimes::Reckoned(terms) } else { TrueTimes::Written(-moved) };
         self.provisional = Some(Provisional { correction, truth });
@@ -289,6 +293,17 @@ mod tests {
             assert_eq!((unanswered.first_seen, unanswered.age), (TRUE_START, Some(5 * MINUTE)), "as it was written");
             read.confirm(-error);
             assert_eq!((read.first_seen, read.deadline), (TRUE_START, TRUE_START + 10 * MINUTE));
+        }
+    }
+
+    #[test]
+    fn an_age_that_nobody_can_have_is_none() {
+        for age in ["1e3", "18446744073709551615", "400000000000"] {
+            let text = serde_json::to_string(&Progress::new(TRUE_START, TRUE_START + MINUTE)).expect("JSON");
+            let text = text.replacen('{', &format!("{{\"age_ms\":{age},"), 1);
+            let Ok(mut read) = serde_json::from_str::<Progress>(&text) else { continue };
+            read.come_back(TRUE_START, time::Duration::ZERO, IN_TEN_MINUTES);
+            assert_eq!((read.first_seen, read.provisional), (TRUE_START, None));
         }
     }
 

@@ -78,6 +78,9 @@ const BUCKET_INTERVAL: Duration = Duration::from_secs(5);
 /// An endpoint for which no call has worked for so long refuses all.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// And one that has refused nobody for so long refuses no more, if it works.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Fewer operations that are refused may all have the same owner; and after so many calls in a row that worked, an endpoint
 /// refuses no more.
 const MIN_OPERATIONS: usize = 10;
@@ -162,7 +165,9 @@ impl Endpoint {
         let most = refused > calls / 2;
         if self.refuses {
             // Most calls that are counted may be from before.
-            let served = self.worked_in_a_row >= MIN_OPERATIONS || (self.worked_in_a_row > 0 && !most);
+            let last = self.refused.back().map_or(Duration::MAX, |(_, at)| now.saturating_duration_since(*at));
+            let served =
+                self.worked_in_a_row > 0 && (!most || self.worked_in_a_row >= MIN_OPERATIONS) && last >= SETTLED;
             if !served {
                 return None;
             }
@@ -225,7 +230,8 @@ mod tests {
         assert_eq!(answer(&mut refusals, 1, Answer::Refused, now + seconds(2)), [RefusalChange::Began]);
         assert_eq!(answer(&mut refusals, 30, Answer::Refused, now + seconds(2)), []);
         assert_eq!(answer(&mut refusals, 9, Answer::Worked, now + seconds(3)), [], "some get through");
-        assert_eq!(answer(&mut refusals, 1, Answer::Worked, now + seconds(3)), [RefusalChange::Ended]);
+        assert_eq!(answer(&mut refusals, 10, Answer::Worked, now + seconds(3)), [], "not for long");
+        assert_eq!(answer(&mut refusals, 1, Answer::Worked, now + seconds(4)), [RefusalChange::Ended]);
     }
 
     #[test]
@@ -234,6 +240,19 @@ mod tests {
         answer(&mut refusals, 1000, Answer::Worked, now);
         assert_eq!(answer(&mut refusals, 10, Answer::Refused, now + seconds(9)), []);
         assert_eq!(answer(&mut refusals, 1, Answer::Refused, now + seconds(10)), [RefusalChange::Began]);
+    }
+
+    #[test]
+    fn one_that_refuses_now_and_then_is_not_told_of_again_and_again() {
+        let (mut refusals, begin) = (Refusals::default(), begin());
+        let mut changes = 0;
+        let mut dice = fastrand::Rng::with_seed(1);
+        for number in 0..100_000 {
+            let answer = if dice.bool() { Answer::Worked } else { Answer::Refused };
+            let now = begin + Duration::from_millis(10) * number;
+            changes += usize::from(refusals.answered(&call("real", "p", number), answer, now).is_some());
+        }
+        assert!(changes <= 1, "{changes} changes in 1,000 s");
     }
 
     #[test]

@@ -274,7 +274,7 @@ mod tests {
             let words = format!("such as for projects/p/operations/o: the words of {kind:?}; {remedy}");
             assert_eq!(*reader.borrow(), [format!("an endpoint refuses whoever calls, {words}")]);
             for operation in 0..10 {
-                hear(&mut problems, &Reply::Accepted, operation, now + SECOND);
+                hear(&mut problems, &Reply::Accepted, operation, now + SECOND * 2);
             }
             assert!(reader.borrow().is_empty());
         }

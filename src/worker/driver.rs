@@ -30,6 +30,8 @@ pub async fn drive<O: Operations, B: WaitBudget>(
     let mut reason = WaitReason::Remainder;
     let mut called = false;
     loop {
+        // Another operation's call may have told the time.
+        clock.confirm(&mut progress);
         let wait = match step {
             Step::Finish(conclusion) => return (progress, Ok(conclusion)),
             // What is left of a wait was reckoned before the broker kept it, perhaps for longer than it was to.

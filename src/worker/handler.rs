@@ -176,6 +176,8 @@ impl<O: Operations> Handler<O> {
 
     fn delay(&self, mut case: FollowUp, Delayed { level, left }: Delayed, kind: DeliveryKind) -> Disposition {
         case.progress.wait_left = left;
+        // Another call may have told the time since this one's last.
+        self.clock.confirm(&mut case.progress);
         case.progress.wait_for(level.ttl(), self.clock.now());
         let FollowUp { request, .. } = &case;
         debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");

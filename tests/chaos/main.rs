@@ -67,7 +67,7 @@ struct Scenario {
 
 #[rustfmt::skip]
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "worker-kill", fault: "worker: kill -9 every 500 ms", run: |s| Box::pin(workers::kill(s)) },
+    Scenario { name: "worker-kill", fault: "worker: kill -9 again and again", run: |s| Box::pin(workers::kill(s)) },
     Scenario { name: "worker-restart", fault: "worker: one of two stopped, replaced", run: |s| Box::pin(workers::restart(s)) },
     Scenario { name: "broker-kill", fault: "broker: kill -9, and started again", run: |s| Box::pin(broker::kill(s)) },
     Scenario { name: "connections-closed", fault: "broker: all connections closed", run: |s| Box::pin(broker::connections_closed(s)) },

@@ -9,7 +9,8 @@ use crate::requests;
 use crate::row::{Row, longest};
 use crate::test_env::TestEnv;
 
-const INTERVAL: Duration = Duration::from_millis(500);
+/// From one kill to the next. A debug build takes several hundred milliseconds to begin, and has to have a chance of an answer.
+const INTERVAL: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 500 });
 
 /// The worker dies without warning, again and again, and a supervisor starts it again at once.
 pub async fn kill(env: &mut TestEnv) -> Row {

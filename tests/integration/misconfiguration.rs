@@ -84,6 +84,7 @@ async fn a_wrong_setting_is_named_with_what_is_wrong() {
         ("worker.grace", "5s", &["`grace`", "key `worker`"]),
         ("amqp.prefetch", "many", &["amqp.prefetch", "\"many\""]),
         ("amqp.prefetch", "0", &["amqp.prefetch", "it is 0, and must be from 1 to 65535"]),
+        ("amqp.topology.prefix", "amq", &["amqp.topology.prefix", "which the broker keeps for itself"]),
         ("amqp.heartbeat", "10", &["amqp.heartbeat", "is not a duration such as"]),
         ("api.response_limit", "much", &["api.response_limit"]),
         ("api.endpoint", "dialogflow.googleapis.com", &["api.endpoint", "https://host:port"]),

@@ -50,7 +50,7 @@ const SCRIPTS: &[(&str, &str, (u64, u64))] = &[
     ("html501-a", "unimplemented", (1, 0)),
     ("precondition-a", "failed: not_cancellable", (1, 1)),
     ("aborted-a", "failed: not_cancellable", (2, 1)),
-    ("notfound-a", "failed: not_found", (1, 1)),
+    ("notfound-a", "failed: not_found", (4, 4)),
     ("denied-a", "failed: permission_denied", (1, 0)),
     ("deniedget-a", "failed: permission_denied", (1, 1)),
     ("html404-a", "failed: bad_endpoint", (1, 0)),
