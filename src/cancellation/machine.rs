@@ -244,7 +244,7 @@ impl Transition<'_> {
             return fail(Reason::NotFound, error);
         }
         self.progress.phase = Phase::Cancelling;
-        self.back_off(None)
+        self.wait_for_poll()
     }
 
     /// Both calls again, since a request may be published in the same breath as its operation is begun.
@@ -343,6 +343,10 @@ impl Transition<'_> {
         if self.out_of_time() {
             return self.deadline_exceeded();
         }
+        self.wait_for_poll()
+    }
+
+    fn wait_for_poll(&mut self) -> Step {
         let interval = self.policy.polling.delay(self.progress.polls).max(self.old_poll());
         self.progress.polls = self.progress.polls.saturating_add(1);
         self.wait(self.policy.polling.shortened(interval, self.jitter))

@@ -202,7 +202,8 @@ mod cancel {
     fn what_the_get_finds_running_and_the_cancel_does_not_find_is_cancelled_again() {
         let found =
             || TestEnv::begins().answered(Step::Cancel, failure(FailureKind::NotFound)).answered(Step::Get, not_done());
-        let again = found().waits(1.0).answered(Step::Cancel, Reply::Accepted);
+        let again = found().waits(1.0).answered(Step::Cancel, failure(FailureKind::NotFound));
+        let again = again.answered(Step::Get, not_done()).waits(1.5).answered(Step::Cancel, Reply::Accepted);
         again.answered(Step::Get, operation(true, Some(1))).ends(Outcome::Cancelled);
         let story = found().until_before_deadline(Duration::ZERO);
         story

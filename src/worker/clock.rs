@@ -51,6 +51,10 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// A smaller difference may be the network's, and deadlines are no finer.
 const MAX_DIFFERENCE: Duration = Duration::from_secs(5);
 
+/// A clock that is wrong by more, as of a machine that begins in 1970, is believed to be only when several answers say so.
+const FAR: Duration = Duration::from_hours(24);
+const MIN_FAR_SAMPLES: usize = 3;
+
 impl Clock {
     /// The machine's, as it is now.
     #[must_use]
@@ -67,7 +71,7 @@ impl Clock {
     /// What time it is.
     #[must_use]
     pub fn now(&self) -> OffsetDateTime {
-        self.at(Instant::now()) + self.correction()
+        self.at(Instant::now()).saturating_add(self.correction())
     }
 
     /// By how much the machine's time is corrected.
@@ -94,9 +98,13 @@ impl Clock {
         }
         samples.last = Some(arrived);
         // It was written when half of the round trip was over, and is cut to seconds.
-        let offset = time + Duration::from_millis(500) + round_trip / 2 - self.at(arrived);
+        let later = time::Duration::milliseconds(500) + round_trip / 2;
+        let offset = time.saturating_add(later) - self.at(arrived);
         let before = self.told.correction.load(Relaxed);
         let median = samples.median_with(millis(offset), before);
+        if median.abs() > millis(FAR.try_into().unwrap_or_default()) && samples.offsets.len() < MIN_FAR_SAMPLES {
+            return;
+        }
         let bound = millis(MAX_DIFFERENCE.try_into().unwrap_or_default());
         // One that is nearly right is left as it is, and so is a correction.
         let correction = if median.abs() <= bound { 0 } else { median };
@@ -231,6 +239,22 @@ mod tests {
         machine.hears(0).await;
         machine.hears(0).await;
         assert!(machine.error().abs() <= 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_is_days_away_is_believed_when_three_answers_have_told_it() {
+        let machine = Machine::wrong_by(-1_700_000_000);
+        for after in [-1_700_000_000, -1_700_000_000, 0] {
+            machine.hears(0).await;
+            assert!((machine.error() - after).abs() <= 1, "{}", machine.error());
+        }
+        let last = crate::cancellation::LAST;
+        let clock = Clock::starting_at(TRUE_START);
+        for second in 1..=4 {
+            let arrived = Instant::now() + seconds(second);
+            clock.heard(ToldTime { time: last, round_trip: seconds(2), arrived });
+        }
+        assert_eq!(clock.now().year(), 9999, "whatever it says");
     }
 
     #[tokio::test(start_paused = true)]

@@ -282,7 +282,10 @@ impl<O: Operations> Handler<O> {
     /// a newer worker can read waits for one, for as long as that can help.
     fn refuse_follow_up(&self, unreadable: &UnreadableFollowUp) -> Disposition {
         if let Some(deadline) = unreadable.newer {
-            let left = Duration::try_from(deadline + NEWER_WORKER_TIME - self.clock.now()).unwrap_or_default();
+            let left = Duration::try_from(
+                deadline.saturating_add(NEWER_WORKER_TIME.try_into().unwrap_or_default()) - self.clock.now(),
+            )
+            .unwrap_or_default();
             if !left.is_zero() {
                 debug!(problem = %unreadable, "a follow-up of a newer worker waits for it");
                 return Disposition::Forward(self.wait_levels.level_within(left).clone());

@@ -39,7 +39,6 @@ mod hostile_names;
 mod hostile_servers;
 mod http_versions;
 mod logs;
-mod memory;
 mod messages;
 mod misconfiguration;
 mod odd_properties;

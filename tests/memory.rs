@@ -1,5 +1,21 @@
 //! Memory while large messages flow, and after. `CANCEL_WORKER_TEST_LONG=1` takes 1,000 messages and the default prefetch,
 //! instead of 200 and 64.
+//!
+//! A program of its own, since tests beside it that measure times would measure it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+#[path = "integration/event.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which need more of it")]
+mod event;
+#[path = "integration/mailbox.rs"]
+mod mailbox;
+#[path = "support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the integration tests, which need more of it")]
+mod support;
+#[path = "integration/test_env.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the integration tests, which need more of it")]
+mod test_env;
 
 use std::time::Duration;
 
