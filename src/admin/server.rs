@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::limited_listener::LimitedListener;
-use crate::telemetry::Readiness;
+use crate::telemetry::{Exposition, Telemetry, expose};
 
 /// Why the admin listener cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,12 @@ impl Admin {
     ///
     /// # Errors
     /// The server ended by itself.
-    pub async fn serve(self, readiness: Arc<Readiness>) -> io::Result<()> {
-        let app =
-            Router::new().route("/livez", get(async || "live\n")).route("/readyz", get(readyz)).with_state(readiness);
+    pub async fn serve(self, telemetry: Arc<Telemetry>) -> io::Result<()> {
+        let app = Router::new()
+            .route("/livez", get(async || "live\n"))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(telemetry);
         axum::serve(LimitedListener::new(self.listener), app).await
     }
 }
@@ -70,8 +73,14 @@ struct ReadinessBody {
     reasons: Vec<String>,
 }
 
-async fn readyz(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
-    let reasons = readiness.reasons();
+async fn metrics(State(telemetry): State<Arc<Telemetry>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let exposition = Exposition::accepted(accept);
+    ([(header::CONTENT_TYPE, exposition.content_type())], expose(&telemetry, exposition))
+}
+
+async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
+    let reasons = telemetry.readiness.reasons();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(ReadinessBody { ready, reasons }))

@@ -25,7 +25,7 @@ pub(super) fn run(command: Cancel) -> anyhow::Result<Exit> {
     let names = command.names.read(&settings.api.names)?;
     let job = Job {
         client: Client::new(&settings.api).context("failed to build the API client")?,
-        call_permits: CallPermits::new(settings.admission()),
+        call_permits: CallPermits::new(settings.admission(), Arc::default()),
         // Whoever waits at a terminal is told at once, and can ask again.
         policy: Policy { refusal_grace: Duration::ZERO, ..policy(&settings).context("failed to start")? },
         terms: DeadlineTerms { at: None, timeout: command.timeout.unwrap_or(*settings.worker.default_timeout) },

@@ -14,7 +14,7 @@ use crate::admin::Admin;
 use crate::broker::rabbitmq::start_io_runtime;
 use crate::operations_api::Client;
 use crate::settings::Loaded;
-use crate::telemetry::Readiness;
+use crate::telemetry::Telemetry;
 use crate::worker;
 
 /// `run`: the worker itself.
@@ -32,11 +32,11 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
         if let Some(files) = OpenFiles::of(&settings).filter(|files| !files.suffice()) {
             warn!("{files}");
         }
-        let readiness = Arc::new(Readiness::new(stop.clone()));
+        let telemetry = Arc::new(Telemetry::new(stop.clone()));
         if let Some(listen) = settings.admin.listen {
-            answer_probes(listen, Arc::clone(&readiness)).await.context("failed to start")?;
+            answer_probes(listen, Arc::clone(&telemetry)).await.context("failed to start")?;
         }
-        worker::run(&settings, client, &name, stop, readiness).await.context("failed to start")?;
+        worker::run(&settings, client, &name, stop, telemetry).await.context("failed to start")?;
         info!("stopped");
         Ok(Exit::Success)
     });
@@ -46,11 +46,11 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
 }
 
 /// Serves the admin listener until the process ends.
-async fn answer_probes(listen: SocketAddr, readiness: Arc<Readiness>) -> anyhow::Result<()> {
+async fn answer_probes(listen: SocketAddr, telemetry: Arc<Telemetry>) -> anyhow::Result<()> {
     let admin = Admin::bind(listen).await?;
-    info!(address = %admin.address(), "answering probes at /livez and /readyz");
+    info!(address = %admin.address(), "answering probes at /livez and /readyz, and scrapes at /metrics");
     tokio::spawn(async move {
-        if let Err(error) = admin.serve(readiness).await {
+        if let Err(error) = admin.serve(telemetry).await {
             error!(%error, "the admin listener ended; probes get no answer any more");
         }
     });

@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use super::bounded_map::{BoundedMap, EntryId};
-use super::circuit_breaker::{BreakerDecision, BreakerPolicy, Call, CallResult, CircuitBreaker, StateChange};
+use super::circuit_breaker::{BreakerDecision, BreakerPolicy, Call, CallResult, CircuitBreaker, HalfOpen, StateChange};
 use super::key::Key;
 use super::rate_limiter::{RateLimiter, RatePolicy};
 
@@ -73,6 +73,17 @@ struct Endpoint {
     limit: Option<RateLimiter>,
 }
 
+/// Circuit breakers by their state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BreakerCounts {
+    /// Calls go.
+    pub closed: usize,
+    /// Calls wait.
+    pub open: usize,
+    /// Calls wait, and one tries.
+    pub half_open: usize,
+}
+
 /// Google has some fifty regions.
 const MAX_ENDPOINTS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
@@ -85,6 +96,21 @@ impl Admission {
         let endpoints = BoundedMap::new(MAX_ENDPOINTS);
         let strangers = BoundedMap::new_before(&endpoints, MAX_ENDPOINTS);
         Self { policy, endpoints, strangers, projects: BoundedMap::new(MAX_PROJECTS) }
+    }
+
+    /// How many circuit breakers are in which state.
+    #[must_use]
+    pub fn breakers(&self) -> BreakerCounts {
+        let mut counts = BreakerCounts::default();
+        let endpoints = self.endpoints.values().chain(self.strangers.values());
+        for breaker in endpoints.filter_map(|endpoint| endpoint.breaker.as_ref()) {
+            match breaker.is_open() {
+                None => counts.closed += 1,
+                Some(HalfOpen(false)) => counts.open += 1,
+                Some(HalfOpen(true)) => counts.half_open += 1,
+            }
+        }
+        counts
     }
 
     /// Whether a call to this endpoint, for this project, goes now. It is a `retry` if the operation's last call found the

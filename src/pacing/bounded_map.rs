@@ -50,6 +50,11 @@ impl<T> BoundedMap<T> {
         (EntryId { key, number: entry.number }, &mut entry.value)
     }
 
+    /// All of them. Does not count as use.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.value)
+    }
+
     /// Whether the key has an entry. Does not count as use.
     pub(super) fn contains(&self, key: Key) -> bool {
         self.entries.contains(&key)

@@ -141,7 +141,16 @@ pub(super) const RETRY_PROBE_DELAY: Duration = Duration::from_secs(4);
 /// An endpoint that never answered may just be slow: after so many unanswered probes the time for one doubles.
 pub(super) const UNANSWERED_PER_DOUBLING: u32 = 8;
 
+/// Whether a probe is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HalfOpen(pub(super) bool);
+
 impl CircuitBreaker {
+    /// None: it is closed.
+    pub(super) fn is_open(&self) -> Option<HalfOpen> {
+        self.open.as_ref().map(|open| HalfOpen(open.half_open))
+    }
+
     pub(super) fn new(policy: BreakerPolicy) -> Self {
         Self {
             policy,

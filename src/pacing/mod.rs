@@ -25,7 +25,7 @@ mod rate_limiter;
 mod refusals;
 mod slot_schedule;
 
-pub use admission::{Admission, AdmissionPolicy, AdmittedCall, Decision};
+pub use admission::{Admission, AdmissionPolicy, AdmittedCall, BreakerCounts, Decision};
 pub use backoff::{Backoff, InvalidBackoff};
 pub use circuit_breaker::{BreakerPolicy, CallResult, StateChange};
 pub use key::Key;

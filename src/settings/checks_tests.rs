@@ -121,7 +121,7 @@ fn use_them(settings: &Settings) {
     walk(&amqp.reconnect().expect("intervals"));
     let levels = WaitLevels::of(&amqp.topology).expect("a level");
     assert!(levels.levels().all(|level| i32::try_from(level.ttl().as_millis()).is_ok()), "for x-message-ttl");
-    let _ = CallPermits::new(settings.admission());
+    let _ = CallPermits::new(settings.admission(), std::sync::Arc::default());
     let _ = tokio::sync::Semaphore::new(worker.inline_slots);
     assert!(
         usize::try_from(worker.request_limit.as_u64()).is_ok() && amqp.prefetch > 0 && settings.runtime.threads > 0

@@ -15,6 +15,8 @@ pub struct Log {
     pub format: LogFormat,
     /// As in `RUST_LOG`.
     pub filter: String,
+    /// Whether each answer is a line; those that failed always are.
+    pub answers: bool,
 }
 
 impl Log {

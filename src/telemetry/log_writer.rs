@@ -1,4 +1,5 @@
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +20,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Its thread needs little: it moves bytes, and formats a line once in a while.
 const STACK: usize = 1 << 20;
+
+/// Lines that this process has lost.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines this process has lost.
+pub(super) fn lost() -> u64 {
+    LOST.load(Relaxed)
+}
 
 /// The line that tells how many lines were lost, and what the system said, if it was the system.
 type Notice = fn(u64, Option<&io::Error>) -> Vec<u8>;
@@ -84,6 +93,7 @@ impl Queue {
         let mut lines = self.lines();
         if lines.waiting.len() + line.len() > ROOM {
             lines.lost = lines.lost.saturating_add(1);
+            LOST.fetch_add(1, Relaxed);
             return;
         }
         let wake = lines.idle && lines.waiting.is_empty();
@@ -166,7 +176,9 @@ impl<W: Write> Pen<W> {
         while !batch.is_empty() {
             let (piece, rest) = batch.split_at(piece_end(batch));
             if let Err(unwritten) = self.write(piece) {
-                self.lost = self.lost.saturating_add(lines_in(unwritten) + lines_in(rest));
+                let lost = lines_in(unwritten) + lines_in(rest);
+                LOST.fetch_add(lost, Relaxed);
+                self.lost = self.lost.saturating_add(lost);
                 return;
             }
             batch = rest;

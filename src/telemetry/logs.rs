@@ -1,16 +1,19 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write, stderr};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tracing::dispatcher::{self, Dispatch};
-use tracing::{error, warn};
+use tracing::{Event, Level, Subscriber, error, warn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::log_writer::LogWriter;
+use super::log_writer::{self, LogWriter};
+use super::meters::{Label as _, LogLevel};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -26,6 +29,9 @@ pub enum LogFormat {
 
 /// The format that [`init`] was told.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Lines at WARN and ERROR, by the index of their [`LogLevel`].
+static LINES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -71,6 +77,30 @@ pub fn flush() {
     }
 }
 
+/// How many lines there were at this level, in this process.
+pub(super) fn lines(level: LogLevel) -> u64 {
+    LINES[level.index()].load(Relaxed)
+}
+
+/// How many lines were lost, in this process.
+pub(super) fn lost() -> u64 {
+    log_writer::lost()
+}
+
+/// Counts the lines that the filter lets through.
+struct LineCount;
+
+impl<S: Subscriber> Layer<S> for LineCount {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = match *event.metadata().level() {
+            Level::ERROR => LogLevel::Error,
+            Level::WARN => LogLevel::Warn,
+            _ => return,
+        };
+        LINES[level.index()].fetch_add(1, Relaxed);
+    }
+}
+
 fn parsed(filter: &str) -> EnvFilter {
     // Beside another directive, no filter at all would mean "off".
     let filter = if filter.trim().is_empty() { "error" } else { filter };
@@ -88,9 +118,9 @@ where
     // Of its own, the formatter would complain with `eprintln!`, which panics where standard error cannot be written to.
     let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false).log_internal_errors(false);
     if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        Dispatch::new(builder.json().flatten_event(true).with_current_span(false).finish())
+        Dispatch::new(builder.json().flatten_event(true).with_current_span(false).finish().with(LineCount))
     } else {
-        Dispatch::new(builder.with_ansi(terminal).finish())
+        Dispatch::new(builder.with_ansi(terminal).finish().with(LineCount))
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::meters::NotReady;
+
 /// Whether the worker can do its work now and, if not, why not. The worker writes it, probes read it.
 #[derive(Debug, Default)]
 pub struct Readiness {
@@ -22,7 +24,7 @@ struct State {
     /// Why, of the last attempt.
     problem: String,
     /// What is wrong between the worker and the Operations API.
-    api: Option<watch::Receiver<Vec<String>>>,
+    api: Option<watch::Receiver<Vec<(NotReady, String)>>>,
 }
 
 #[derive(Default)]
@@ -63,17 +65,27 @@ impl Readiness {
     /// Why the worker is not ready, each a sentence; nothing if it is.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
+        self.problems().into_iter().map(|(_, sentence)| sentence).collect()
+    }
+
+    /// The same, each with its kind.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(NotReady, String)> {
         let state = self.state();
         let session = match &state.session {
-            Session::First => Some("there is no session with the broker yet".to_owned()),
-            Session::None(reason) => Some(format!("there is no session with the broker: {reason}")),
-            Session::There { blocked, .. } if *blocked.borrow() => Some(
+            Session::First => Some((NotReady::Session, "there is no session with the broker yet".to_owned())),
+            Session::None(reason) => {
+                Some((NotReady::Session, format!("there is no session with the broker: {reason}")))
+            }
+            Session::There { blocked, .. } if *blocked.borrow() => Some((
+                NotReady::Blocked,
                 "the broker blocks publishing: an alarm for its memory or disk is on, see `rabbitmq-diagnostics alarms`"
                     .to_owned(),
-            ),
-            Session::There { consuming: false, .. } => {
-                Some("the session with the broker begins: it has not been seen to take a publish yet".to_owned())
-            }
+            )),
+            Session::There { consuming: false, .. } => Some((
+                NotReady::Session,
+                "the session with the broker begins: it has not been seen to take a publish yet".to_owned(),
+            )),
             Session::There { .. } => None,
         };
         let stuck = (state.stuck > 0).then(|| {
@@ -85,17 +97,24 @@ impl Readiness {
         let untaken = (stuck.is_none() && self.untaken.load(Relaxed)).then(|| {
             format!("answers wait in the broker, which did not take them when they were published: {}", state.problem)
         });
+        let unsettled = stuck.or(untaken).map(|sentence| (NotReady::Unsettled, sentence));
         let topology = match &state.session {
-            Session::There { topology, .. } => topology(),
+            Session::There { topology, .. } => topology().map(|sentence| (NotReady::Topology, sentence)),
             Session::First | Session::None(_) => None,
         };
-        let stopping = self.stop.is_cancelled().then(|| "the worker is stopping".to_owned());
+        let stopping = self.stop.is_cancelled().then(|| (NotReady::Stopping, "the worker is stopping".to_owned()));
         let api = state.api.as_ref().map(|api| api.borrow().clone()).unwrap_or_default();
-        [stopping, session, topology, stuck, untaken].into_iter().flatten().chain(api).collect()
+        [stopping, session, topology, unsettled].into_iter().flatten().chain(api).collect()
+    }
+
+    /// Deliveries whose publish is being repeated.
+    #[must_use]
+    pub fn stuck_deliveries(&self) -> usize {
+        self.state().stuck
     }
 
     /// What is wrong between the worker and the Operations API is told there, each a sentence.
-    pub fn watch_api(&self, api: watch::Receiver<Vec<String>>) {
+    pub fn watch_api(&self, api: watch::Receiver<Vec<(NotReady, String)>>) {
         self.state().api = Some(api);
     }
 
@@ -185,7 +204,7 @@ mod tests {
 
         let (tell, api) = watch::channel(vec![]);
         readiness.watch_api(api);
-        tell.send_replace(vec!["an endpoint refuses whoever calls".to_owned()]);
+        tell.send_replace(vec![(NotReady::Endpoint, "an endpoint refuses whoever calls".to_owned())]);
         assert_eq!(readiness.reasons(), ["an endpoint refuses whoever calls"]);
         tell.send_replace(vec![]);
 

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 use crate::cancellation::{Failure, FailureKind, Reply};
 use crate::message::OperationName;
 use crate::pacing::{Answer, CallTarget, Key, RefusalChange, Refusals};
+use crate::telemetry::meters::NotReady;
 
 /// What the API's answers tell that is the worker's own fault, and that somebody has to mend: credentials that are refused or
 /// cannot be had, and endpoints that refuse whoever calls. Each is said once when it begins, once when it ends, and meanwhile
@@ -16,7 +17,7 @@ pub(super) struct ApiProblems {
     credentials: Option<CredentialsProblem>,
     /// Those that were said, each a sentence: of an endpoint, or of the credentials.
     said: Vec<(Option<Key>, String)>,
-    readers: watch::Sender<Vec<String>>,
+    readers: watch::Sender<Vec<(NotReady, String)>>,
 }
 
 #[derive(Debug)]
@@ -34,8 +35,13 @@ const CREDENTIALS_MEMORY: Duration = Duration::from_secs(120);
 
 impl ApiProblems {
     /// Those of now.
-    pub(super) fn watch(&self) -> watch::Receiver<Vec<String>> {
+    pub(super) fn watch(&self) -> watch::Receiver<Vec<(NotReady, String)>> {
         self.readers.subscribe()
+    }
+
+    /// How many endpoints refuse whoever calls.
+    pub(super) fn refusing_endpoints(&self) -> usize {
+        self.said.iter().filter(|(endpoint, _)| endpoint.is_some()).count()
     }
 
     /// A refusal that is only a request's becomes one of its project.
@@ -150,7 +156,8 @@ impl ApiProblems {
     }
 
     fn publish(&self) {
-        self.readers.send_replace(self.said.iter().map(|(_, sentence)| sentence.clone()).collect());
+        let kind = |of: &Option<Key>| if of.is_some() { NotReady::Endpoint } else { NotReady::Credentials };
+        self.readers.send_replace(self.said.iter().map(|(of, sentence)| (kind(of), sentence.clone())).collect());
     }
 }
 
@@ -224,7 +231,7 @@ mod tests {
             }
             hear(&mut problems, &reply, 10, now + SECOND * 10);
             let sentence = "the worker's credentials are refused or cannot be had: the words of Unauthenticated";
-            assert_eq!(*reader.borrow(), [sentence]);
+            assert_eq!(*reader.borrow(), [(NotReady::Credentials, sentence.to_owned())]);
             hear(&mut problems, &Reply::Failure(failure(FailureKind::NotFound)), 11, now + SECOND * 11);
             assert!(reader.borrow().is_empty());
         }
@@ -272,7 +279,8 @@ mod tests {
                 hear(&mut problems, &Reply::Failure(failure(kind)), operation, now);
             }
             let words = format!("such as for projects/p/operations/o: the words of {kind:?}; {remedy}");
-            assert_eq!(*reader.borrow(), [format!("an endpoint refuses whoever calls, {words}")]);
+            let sentence = format!("an endpoint refuses whoever calls, {words}");
+            assert_eq!((&*reader.borrow(), problems.refusing_endpoints()), (&vec![(NotReady::Endpoint, sentence)], 1));
             for operation in 0..10 {
                 hear(&mut problems, &Reply::Accepted, operation, now + SECOND * 2);
             }

@@ -1,5 +1,5 @@
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ use crate::cancellation::{ErrorDetail, Failure, FailureKind, Reply};
 use crate::message::OperationName;
 use crate::operations_api::{CallSent, Operations};
 use crate::pacing::{Admission, AdmissionPolicy, AdmittedCall, CallResult, CallTarget, Decision, Key, StateChange};
+use crate::telemetry::Meters;
+use crate::telemetry::meters::{BreakerState, NotReady};
 
 /// Problems that no call meets any more are looked for so often.
 const FORGET_INTERVAL: Duration = Duration::from_secs(5);
@@ -26,6 +28,7 @@ pub struct CallPermits {
     /// Whether projects are limited.
     by_project: bool,
     problems: Mutex<ApiProblems>,
+    meters: Arc<Meters>,
 }
 
 /// An operation that asks for permits.
@@ -49,18 +52,19 @@ pub(super) struct Permit<'a> {
 impl CallPermits {
     /// For all operations of this process.
     #[must_use]
-    pub fn new(policy: AdmissionPolicy) -> Self {
+    pub fn new(policy: AdmissionPolicy, meters: Arc<Meters>) -> Self {
         let needed = policy != AdmissionPolicy::default();
         Self {
             admission: needed.then(|| Mutex::new(Admission::new(policy))),
             by_project: policy.project.is_some(),
             problems: Mutex::default(),
+            meters,
         }
     }
 
     /// What the API's answers tell that somebody has to mend, each a sentence.
     #[must_use]
-    pub fn problems(&self) -> watch::Receiver<Vec<String>> {
+    pub fn problems(&self) -> watch::Receiver<Vec<(NotReady, String)>> {
         lock(&self.problems).watch()
     }
 
@@ -70,7 +74,17 @@ impl CallPermits {
         loop {
             ticks.tick().await;
             lock(&self.problems).time_passed(Instant::now().into_std());
+            self.measure();
         }
+    }
+
+    /// Tells of the circuit breakers, and of endpoints that refuse.
+    fn measure(&self) {
+        let breakers = self.admission.as_ref().map(|admission| lock(admission).breakers()).unwrap_or_default();
+        self.meters.breakers(BreakerState::Closed, breakers.closed);
+        self.meters.breakers(BreakerState::Open, breakers.open);
+        self.meters.breakers(BreakerState::HalfOpen, breakers.half_open);
+        self.meters.refusing_endpoints(lock(&self.problems).refusing_endpoints());
     }
 
     pub(super) fn permits<'a, O: Operations>(
@@ -93,6 +107,11 @@ impl<'a> OperationPermits<'a> {
     /// endpoint unavailable.
     pub(super) fn acquire(&self, retry: bool) -> Result<Permit<'a>, Wait> {
         self.admitted(|admission, endpoint, project, now| admission.acquire(endpoint, project, retry, now, jitter()))
+    }
+
+    /// Where calls are counted.
+    pub(super) fn meters(&self) -> &'a Meters {
+        &self.all.meters
     }
 
     /// How long to wait after a call that tried the endpoint in vain: behind all others.
@@ -159,6 +178,12 @@ impl Permit<'_> {
     fn record(&mut self, call_result: CallResult) -> bool {
         let Some((admission, admitted)) = self.issued.take() else { return false };
         let change = lock(admission).record(&admitted, call_result, Instant::now().into_std());
+        match change {
+            Some(StateChange::Opened) => self.all.meters.breaker_opened(),
+            Some(StateChange::Closed) => {}
+            None => return false,
+        }
+        self.all.measure();
         if change == Some(StateChange::Closed) {
             info!(operation = %self.name, "the circuit breaker closed: the API answers again");
         }
@@ -269,7 +294,8 @@ mod tests {
             probe_timeout: Duration::from_secs(3),
             retries: 8,
         };
-        let call_permits = CallPermits::new(AdmissionPolicy { breaker: Some(breaker), ..AdmissionPolicy::default() });
+        let call_permits =
+            CallPermits::new(AdmissionPolicy { breaker: Some(breaker), ..AdmissionPolicy::default() }, Arc::default());
         let name = OperationName::parse("projects/p/locations/l/operations/o").expect("a name");
         let permits = call_permits.permits(&SlowToken, &name);
         let call = async |retry| {

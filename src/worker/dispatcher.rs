@@ -8,10 +8,11 @@ use tracing::{error, info, warn};
 use super::handler::Handler;
 use super::in_hand::{CLOSE_DELAY, Fault, Tasks, all_ended, task_ended};
 use super::settler::Settler;
-use crate::broker::{BrokerError, PublishError, Publisher as _, Session, SessionKind};
+use crate::broker::{BrokerError, Delivery as _, DeliveryKind, PublishError, Publisher as _, Session, SessionKind};
 use crate::operations_api::Operations;
 use crate::settings::Settings;
 use crate::telemetry::Readiness;
+use crate::telemetry::meters::{Consumed, InHand, Redelivered, SessionLabel};
 
 /// How a session ended.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ const MEMORY_TIME: Duration = Duration::from_secs(10);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Of the deliveries in the quarantine: each is alone.
-const QUARANTINE_PREFETCH: u16 = 1;
+pub(super) const QUARANTINE_PREFETCH: u16 = 1;
 
 /// What a session keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,7 @@ impl<O: Operations, S: Session> Dispatcher<'_, O, S> {
             if let Some(readiness) = self.readiness {
                 readiness.consuming();
             }
+            self.processor.handler.meters.session_began(session_label(self.processor.kind));
             match self.processor.kind {
                 SessionKind::Work => info!(prefetch = self.limits.prefetch, "consuming"),
                 SessionKind::Quarantine => info!("looking after the quarantine"),
@@ -285,6 +287,8 @@ impl<O: Operations, S: Session> Processor<O, S> {
     fn process(&self, delivery: S::Delivery) -> impl Future<Output = Result<(), BrokerError>> + Send + use<O, S> {
         let (handler, settler) = (Arc::clone(&self.handler), Arc::clone(&self.settler));
         let (publisher, set_aside, kind) = (self.publisher.clone(), self.set_aside.clone(), self.kind);
+        let redelivered = if delivery.redeliveries() > 0 { Redelivered::Yes } else { Redelivered::No };
+        let mut in_hand = InHand::enter(Arc::clone(&handler.meters), consumed(kind, delivery.kind()), redelivered);
         async move {
             let mut memory = None;
             let handled = async {
@@ -297,8 +301,7 @@ impl<O: Operations, S: Session> Processor<O, S> {
                 Some(disposition) => disposition,
                 None => handler.set_aside(&delivery),
             };
-            let counters = &handler.counters;
-            let published = settler.publish_all(&publisher, &delivery, disposition, counters, &set_aside);
+            let published = settler.publish_all(&publisher, &delivery, disposition, &set_aside);
             let settled = match memory {
                 None => published.await?,
                 Some(memory) => {
@@ -311,7 +314,30 @@ impl<O: Operations, S: Session> Processor<O, S> {
                     }
                 }
             };
-            settler.acknowledge(&publisher, delivery, settled, counters).await
+            let reply = settler.acknowledge(delivery, settled).await?;
+            in_hand.acked();
+            drop(in_hand);
+            if let Some(answer) = reply {
+                settler.copy_to_requester(&publisher, *answer).await;
+            }
+            Ok(())
         }
+    }
+}
+
+/// A session as metrics call it.
+pub(super) const fn session_label(kind: SessionKind) -> SessionLabel {
+    match kind {
+        SessionKind::Work => SessionLabel::Work,
+        SessionKind::Quarantine => SessionLabel::Quarantine,
+    }
+}
+
+/// The queue that a delivery came from.
+const fn consumed(session: SessionKind, delivery: DeliveryKind) -> Consumed {
+    match (session, delivery) {
+        (SessionKind::Quarantine, _) => Consumed::Quarantine,
+        (SessionKind::Work, DeliveryKind::Request) => Consumed::Requests,
+        (SessionKind::Work, DeliveryKind::FollowUp | DeliveryKind::DeadLetter) => Consumed::FollowUps,
     }
 }

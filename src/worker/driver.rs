@@ -1,4 +1,4 @@
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::call_permits::{CallPermits, OperationPermits, Permit};
 use super::clock::{Clock, jitter};
@@ -9,6 +9,7 @@ use crate::cancellation::{
 };
 use crate::message::OperationName;
 use crate::operations_api::{Call, CallSent, Operations};
+use crate::telemetry::meters::ApiMethod;
 
 /// Makes the calls and waits that the decisions ask for, until the answer is known or the budget is spent.
 ///
@@ -93,8 +94,16 @@ impl<'a, O: Operations> Driver<'a, O> {
         let call = if matches!(step, Step::Cancel) { Call::Cancel } else { Call::Get };
         let sent = CallSent::default();
         let limit = self.last_calls.limit(progress.time_left(self.clock.now()));
+        let (meters, began) = (self.permits.meters(), Instant::now());
+        let in_flight = meters.call_begins();
         let calling = permit.call(&sent, self.operations.call(call, self.name, &sent));
         let reply = timeout(limit, calling).await.unwrap_or_else(|_| cut_at_deadline());
+        drop(in_flight);
+        meters.call(
+            if matches!(call, Call::Cancel) { ApiMethod::Cancel } else { ApiMethod::Get },
+            &reply,
+            began.elapsed(),
+        );
         if let Some(time) = sent.told_time() {
             self.clock.heard(time);
         }
@@ -111,6 +120,8 @@ impl<'a, O: Operations> Driver<'a, O> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::cancellation::{Outcome, Reason};
     use crate::message::{Envelope, FollowUp};
@@ -130,7 +141,7 @@ mod tests {
         let settings = settings::load(&[], &overrides).expect("valid").settings;
         let client = Client::new(&settings.api).expect("a client");
         let policy = policy(&settings).expect("a policy");
-        let call_permits = CallPermits::new(AdmissionPolicy::default());
+        let call_permits = CallPermits::new(AdmissionPolicy::default(), Arc::default());
         let (_, Ok(conclusion)) =
             drive(&client, &call_permits, &request.name, progress, &policy, Unlimited, &clock).await;
         assert_eq!(conclusion.outcome, Outcome::Failed(Reason::BadEndpoint));

@@ -5,21 +5,22 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::call_permits::CallPermits;
 use super::clock::Clock;
-use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
+use super::disposition::{AnswerTimes, DeadLetterCopy, Disposition, ResultPublication};
 use super::driver::drive;
-use super::waiting::{Delayed, DeliveryBudget, HoldLimits};
-use crate::broker::{Delivery, DeliveryKind, WaitLevels};
-use crate::cancellation::{Conclusion, DeadlineTerms, ErrorDetail, Outcome, Policy, Progress, Reason};
+use super::waiting::{DeliveryBudget, HoldLimits, WaitReason};
+use crate::broker::{Delivery, DeliveryKind, WaitLevel, WaitLevels};
+use crate::cancellation::{Conclusion, DeadlineTerms, ErrorDetail, Outcome, Phase, Policy, Progress, Reason};
 use crate::message::{
     CancelRequest, Concluded, DeadLetterHeaders, DeadReason, Envelope, EventFormat, FollowUp, Identity, JsonText,
     NamePatterns, ResultEvent, UnreadableFollowUp, Unusable,
 };
 use crate::operations_api::Operations;
-use crate::telemetry::Counters;
+use crate::telemetry::Meters;
+use crate::telemetry::meters::DelayReason;
 
 /// Everything that handling a delivery needs and that outlives sessions.
 #[derive(Debug)]
@@ -44,7 +45,9 @@ pub(super) struct Handler<O> {
     pub(super) stop: CancellationToken,
     /// This worker's name, in dead letters.
     pub(super) worker: String,
-    pub(super) counters: Counters,
+    pub(super) meters: Arc<Meters>,
+    /// Whether each answer is a line.
+    pub(super) log_answers: bool,
     pub(super) clock: Clock,
 }
 
@@ -78,8 +81,18 @@ impl<O: Operations> Handler<O> {
             return self.set_aside(delivery);
         }
         match self.read(delivery) {
-            Ok(case) => self.proceed(case, delivery, false, memory).await,
+            Ok(case) => {
+                self.measure_queue(&case, delivery.kind());
+                self.proceed(case, delivery, false, memory).await
+            }
             Err(decided) => *decided,
+        }
+    }
+
+    /// How long a request waited for its first reading.
+    fn measure_queue(&self, case: &FollowUp, kind: DeliveryKind) {
+        if let (DeliveryKind::Request, Some(published)) = (kind, case.request.details.requested_at) {
+            self.meters.queued(Duration::try_from(case.progress.first_seen - published).unwrap_or_default());
         }
     }
 
@@ -87,7 +100,7 @@ impl<O: Operations> Handler<O> {
     /// operation since then will be learnt again.
     pub(super) fn set_aside(&self, delivery: &impl Delivery) -> Disposition {
         match self.read(delivery) {
-            Ok(case) => self.delay_at_once(case, delivery.kind()),
+            Ok(case) => self.delay_at_once(case, delivery.kind(), DelayReason::SetAside),
             Err(decided) => *decided,
         }
     }
@@ -148,7 +161,10 @@ impl<O: Operations> Handler<O> {
         *memory = self.room_for(&case).await;
         match end {
             Ok(conclusion) => self.finish(case, conclusion, kind),
-            Err(delayed) => self.delay(case, delayed, kind),
+            Err(delayed) => {
+                let reason = delay_reason(delayed.reason, &case.progress);
+                self.delay(case, delayed.level, delayed.left, reason, kind)
+            }
         }
     }
 
@@ -169,12 +185,19 @@ impl<O: Operations> Handler<O> {
     }
 
     /// A case goes on elsewhere, after the shortest wait there is and what it has to wait anyway.
-    pub(super) fn delay_at_once(&self, case: FollowUp, kind: DeliveryKind) -> Disposition {
+    pub(super) fn delay_at_once(&self, case: FollowUp, kind: DeliveryKind, reason: DelayReason) -> Disposition {
         let (level, left) = (self.wait_levels.shortest().clone(), case.progress.wait_left);
-        self.delay(case, Delayed { level, left }, kind)
+        self.delay(case, level, left, reason, kind)
     }
 
-    fn delay(&self, mut case: FollowUp, Delayed { level, left }: Delayed, kind: DeliveryKind) -> Disposition {
+    fn delay(
+        &self,
+        mut case: FollowUp,
+        level: WaitLevel,
+        left: Duration,
+        reason: DelayReason,
+        kind: DeliveryKind,
+    ) -> Disposition {
         case.progress.wait_left = left;
         // Another call may have told the time since this one's last.
         self.clock.confirm(&mut case.progress);
@@ -182,7 +205,7 @@ impl<O: Operations> Handler<O> {
         let FollowUp { request, .. } = &case;
         debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
         match case.encode(self.clock.now()) {
-            Ok(message) => Disposition::Delay { follow_up: message, level },
+            Ok(message) => Disposition::Delay { follow_up: message, level, reason },
             Err(problem) => {
                 error!(%problem, "a follow-up cannot be written and its request fails; is this machine's clock right?");
                 let error = Some(ErrorDetail { message: problem.to_string(), ..ErrorDetail::default() });
@@ -194,16 +217,28 @@ impl<O: Operations> Handler<O> {
 
     /// The answer is known.
     fn finish(&self, case: FollowUp, conclusion: Conclusion, kind: DeliveryKind) -> Disposition {
-        let Conclusion { outcome, error } = &conclusion;
-        let (name, identity) = (&case.request.name, case.request.identity.as_str());
+        self.log_answer(&case, &conclusion);
+        self.answer(case, Concluded { conclusion, finished_at: self.clock.now() }, kind, Form::Full)
+    }
+
+    /// One line for each answer. Those that failed are told whatever the settings say.
+    fn log_answer(&self, case: &FollowUp, conclusion: &Conclusion) {
+        let Conclusion { outcome, error } = conclusion;
+        if !self.log_answers && !matches!(outcome, Outcome::Failed(_)) {
+            return;
+        }
+        let FollowUp { request, progress, .. } = case;
+        let (name, identity, request_key) = (request.name.as_str(), request.identity.as_str(), request.key());
+        let seconds = (self.clock.now() - progress.first_seen).as_seconds_f64();
+        let (cancels, gets) = (progress.calls.cancel, progress.calls.get);
         if let Outcome::Failed(reason) = outcome {
             let error = error.as_ref().map_or("", |error| error.message.as_str());
-            let user_id = case.request.details.user_id.as_deref();
-            warn!(%name, identity, user_id, reason = reason.as_str(), error, "failed");
+            let user_id = request.details.user_id.as_deref();
+            let reason = reason.as_str();
+            warn!(%request_key, name, identity, user_id, reason, error, seconds, cancels, gets, "failed");
         } else {
-            debug!(%name, identity, outcome = outcome.as_str(), "finished");
+            info!(%request_key, name, identity, outcome = outcome.as_str(), seconds, cancels, gets, "answered");
         }
-        self.answer(case, Concluded { conclusion, finished_at: self.clock.now() }, kind, Form::Full)
     }
 
     /// Publishes an answer that is known, whether it has just become so or had to wait for the broker.
@@ -228,9 +263,18 @@ impl<O: Operations> Handler<O> {
             }
             _ => None,
         };
-        let (outcome, reply_to) = (*outcome, case.request.details.reply_to.clone());
+        let (outcome, reply_to, times) = (*outcome, case.request.details.reply_to.clone(), self.times(&case.progress));
         case.concluded = Some(concluded);
-        Disposition::Finish(Box::new(ResultPublication { outcome, event, reply_to, keep, waits_as: Some(case) }))
+        let times = Some(times);
+        Disposition::Finish(Box::new(ResultPublication { outcome, event, times, reply_to, keep, waits_as: Some(case) }))
+    }
+
+    fn times(&self, progress: &Progress) -> AnswerTimes {
+        let now = self.clock.now();
+        let since = |then| Duration::try_from(now - then).unwrap_or_default();
+        let left = Duration::try_from(progress.deadline - now).unwrap_or_default();
+        let (age, overdue) = (since(progress.first_seen), since(progress.deadline));
+        AnswerTimes { known: Instant::now(), age, overdue, left }
     }
 
     pub(super) fn keep(
@@ -252,7 +296,7 @@ impl<O: Operations> Handler<O> {
                 rewritten.headers.extend(headers.headers());
                 let user_id = request.details.user_id.clone();
                 rewritten.headers.extend(user_id.map(|user| (DeadLetterHeaders::USER_ID.to_owned(), user)));
-                DeadLetterCopy::Rewritten(rewritten)
+                DeadLetterCopy::Rewritten(dead, rewritten)
             }
         }
     }
@@ -308,6 +352,7 @@ impl<O: Operations> Handler<O> {
             Box::new(ResultPublication {
                 outcome: Outcome::Failed(reason),
                 event: event.encode(&self.format),
+                times: None,
                 reply_to: request.details.reply_to.clone(),
                 keep: None,
                 waits_as: None,
@@ -332,5 +377,16 @@ impl<O: Operations> Handler<O> {
         replay: u32,
     ) -> DeadLetterHeaders {
         DeadLetterHeaders { reason, detail, identity, replay, time: self.clock.now(), worker: self.worker.clone() }
+    }
+}
+
+/// Why a request waits, in the words of its operation: what waits for an operation that runs is a poll.
+fn delay_reason(wait: WaitReason, progress: &Progress) -> DelayReason {
+    match wait {
+        WaitReason::Backoff if progress.phase == Phase::Polling && progress.failures == 0 => DelayReason::Poll,
+        WaitReason::Backoff => DelayReason::Backoff,
+        WaitReason::RateLimited => DelayReason::RateLimited,
+        WaitReason::Remainder => DelayReason::Remainder,
+        WaitReason::CircuitOpen => DelayReason::CircuitOpen,
     }
 }

@@ -20,6 +20,7 @@ use crate::broker::{Delivery, DeliveryKind};
 use crate::cancellation::{Conclusion, ErrorDetail, Outcome, Reason};
 use crate::message::{Concluded, FollowUp};
 use crate::operations_api::Operations;
+use crate::telemetry::meters::DelayReason;
 
 /// What has ended so many sessions in which it was alone would end all that follow.
 const MAX_REDELIVERIES: u32 = 10;
@@ -45,7 +46,7 @@ impl<O: Operations> Handler<O> {
             warn!(%name, identity, "a request has expired in its queue: it is cancelled once and answered");
             case.progress.expire();
         }
-        self.delay_at_once(case, delivery.kind())
+        self.delay_at_once(case, delivery.kind(), DelayReason::Quarantine)
     }
 
     /// Answers with what is known, which is nothing unless the answer had to wait; in the least form, for it may be the event

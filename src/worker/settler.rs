@@ -5,11 +5,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::disposition::{DeadLetterCopy, Disposition, ResultPublication};
+use super::disposition::{AnswerTimes, DeadLetterCopy, Disposition, ResultPublication};
 use crate::broker::{BrokerError, Delivery, DeliveryKind, PublishError, Publisher, Target, WaitLevel};
 use crate::message::Outgoing;
 use crate::pacing::{Backoff, InvalidBackoff};
-use crate::telemetry::{Counters, Readiness};
+use crate::telemetry::meters::{DelayReason, PublishResult, PublishTarget};
+use crate::telemetry::{Readiness, Telemetry};
 
 /// Does what was decided: the only place that publishes what came of a delivery and acknowledges it, in this order.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub(super) struct Settler {
     pub(super) unsettled_limit: Duration,
     /// Where it waits.
     pub(super) longest: WaitLevel,
-    /// Falls while a publish is being repeated.
-    pub(super) readiness: Arc<Readiness>,
+    /// What is counted, and that the worker is not ready while a publish is being repeated.
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 /// A delivery of which everything is published, and that remains to be acknowledged.
@@ -45,32 +46,35 @@ impl Settler {
         publisher: &P,
         delivery: &D,
         disposition: Disposition,
-        counters: &Counters,
         set_aside: &CancellationToken,
     ) -> Result<Settled<D::Proof>, BrokerError> {
         let limit = Instant::now() + self.unsettled_limit;
         let publishing = Publishing { settler: self, publisher, delivery, limit, set_aside };
         let mut reply = None;
         let proof = match disposition {
-            Disposition::Delay { follow_up, level } => {
+            Disposition::Delay { follow_up, level, reason } => {
                 let target = Target::Wait(level);
                 let publish = || publisher.publish(&target, follow_up.clone());
-                publishing.publish_until_confirmed(publish).await.inspect(|_| counters.delayed())?
+                publishing.publish_until_confirmed(reason, publish).await?
             }
             Disposition::Forward(level) => {
                 let target = Target::Wait(level);
                 let publish = || publisher.forward(&target, delivery, Vec::new());
-                publishing.publish_until_confirmed(publish).await.inspect(|_| counters.delayed())?
+                publishing.publish_until_confirmed(DelayReason::NewerWorker, publish).await?
             }
             Disposition::Finish(mut answer) => match publishing.event(&answer).await? {
                 None => publishing.unsettled(*answer).await?,
                 Some(event) => {
-                    counters.finished(answer.outcome);
                     let copy = answer.keep.take();
                     reply = Some(answer);
                     match copy {
                         None => event,
-                        Some(copy) => publishing.keep(copy).await?,
+                        Some(copy) => {
+                            let reason = copy.reason();
+                            let letter = publishing.keep(copy).await?;
+                            self.telemetry.meters.dead_letter(reason);
+                            letter
+                        }
                     }
                 }
             },
@@ -82,31 +86,36 @@ impl Settler {
                     }
                     reply = Some(answer);
                 }
-                counters.unusable();
-                publishing.dead_letter(headers.headers()).await?
+                let letter = publishing.dead_letter(headers.headers()).await?;
+                self.telemetry.meters.dead_letter(headers.reason);
+                letter
             }
             Disposition::Bury => publishing.dead_letter(Vec::new()).await?,
         };
         Ok(Settled { proof, reply })
     }
 
-    /// Acknowledges a delivery.
+    /// Acknowledges a delivery. What remains is the copy of its answer for the requester.
     ///
     /// # Errors
     /// As for [`publish_all`](Self::publish_all).
-    pub(super) async fn acknowledge<P: Publisher, D: Delivery>(
+    pub(super) async fn acknowledge<D: Delivery>(
         &self,
-        publisher: &P,
         delivery: D,
         settled: Settled<D::Proof>,
-        counters: &Counters,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Option<Box<ResultPublication>>, BrokerError> {
         let Settled { proof, reply } = settled;
         delivery.ack(proof).await?;
-        if let Some(answer) = reply {
-            copy_to_requester(publisher, *answer, counters).await;
+        Ok(reply)
+    }
+
+    /// The direct reply, best effort: the event is safe by now, and the request answered.
+    pub(super) async fn copy_to_requester(&self, publisher: &impl Publisher, answer: ResultPublication) {
+        let ResultPublication { event, reply_to: Some(address), .. } = answer else { return };
+        match publisher.reply(&address, event).await {
+            Ok(()) => self.telemetry.meters.reply_sent(),
+            Err(problem) => self.telemetry.meters.reply_lost(&problem),
         }
-        Ok(())
     }
 }
 
@@ -125,12 +134,14 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
     /// None: the broker does not take it.
     async fn event(&self, answer: &ResultPublication) -> Result<Option<P::Proof>, BrokerError> {
         let target = Target::Event(answer.outcome);
-        let event = self.publish_for_a_while(|| self.publisher.publish(&target, answer.event.clone())).await?;
-        let readiness = &self.settler.readiness;
+        let publish = || self.publisher.publish(&target, answer.event.clone());
+        let event = self.publish_for_a_while(PublishTarget::Event, publish).await?;
+        let Telemetry { readiness, meters, .. } = &*self.settler.telemetry;
         if event.is_some() {
-            readiness.event_taken()
+            readiness.event_taken();
+            meters.answered(answer.outcome, answer.times.map(AnswerTimes::now));
         } else {
-            readiness.event_untaken()
+            readiness.event_untaken();
         }
         Ok(event)
     }
@@ -149,10 +160,10 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
     async fn keep(&self, copy: DeadLetterCopy) -> Result<P::Proof, BrokerError> {
         let request = match copy {
             DeadLetterCopy::Delivery(headers) => return self.dead_letter(headers.headers()).await,
-            DeadLetterCopy::Rewritten(request) => request,
+            DeadLetterCopy::Rewritten(_, request) => request,
         };
         let publish = || self.publisher.publish(&Target::Dead, request.clone());
-        match self.publish_for_a_while(publish).await? {
+        match self.publish_for_a_while(PublishTarget::Dead, publish).await? {
             Some(proof) => Ok(proof),
             None => {
                 let mut waiting = request.clone();
@@ -165,7 +176,7 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
     /// The delivery as a dead letter. The event is safe by now: what waits for the dead queue is answered no more.
     async fn dead_letter(&self, headers: Vec<(String, String)>) -> Result<P::Proof, BrokerError> {
         let publish = || self.publisher.forward(&Target::Dead, self.delivery, headers.clone());
-        match self.publish_for_a_while(publish).await? {
+        match self.publish_for_a_while(PublishTarget::Dead, publish).await? {
             Some(proof) => Ok(proof),
             None => self.wait_as(DeliveryKind::DeadLetter, headers.clone()).await,
         }
@@ -177,12 +188,14 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
             headers.push(kind_header(kind));
         }
         let target = self.longest_wait();
-        self.publish_until_confirmed(|| self.publisher.forward(&target, self.delivery, headers.clone())).await
+        let publish = || self.publisher.forward(&target, self.delivery, headers.clone());
+        self.publish_until_confirmed(DelayReason::Unsettled, publish).await
     }
 
     async fn wait(&self, message: Outgoing) -> Result<P::Proof, BrokerError> {
         let target = self.longest_wait();
-        self.publish_until_confirmed(|| self.publisher.publish(&target, message.clone())).await
+        let publish = || self.publisher.publish(&target, message.clone());
+        self.publish_until_confirmed(DelayReason::Unsettled, publish).await
     }
 
     /// Where what cannot be published elsewhere waits.
@@ -192,13 +205,18 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
 
     /// Publishes until it is confirmed: what is to wait can wait nowhere else. Where that is not taken either, the delivery
     /// stays unacknowledged.
-    async fn publish_until_confirmed<F>(&self, publish: impl Fn() -> F) -> Result<P::Proof, BrokerError>
+    async fn publish_until_confirmed<F>(
+        &self,
+        reason: DelayReason,
+        publish: impl Fn() -> F,
+    ) -> Result<P::Proof, BrokerError>
     where
         F: Future<Output = Result<P::Proof, PublishError>>,
     {
-        let mut attempts = Attempts::new(self.settler);
+        let mut attempts = Attempts::new(self.settler, PublishTarget::Wait);
         loop {
             if let Some(proof) = attempts.publish(&publish).await? {
+                self.settler.telemetry.meters.delayed(reason);
                 return Ok(proof);
             }
             sleep(attempts.wait()).await;
@@ -206,11 +224,15 @@ impl<P: Publisher<Delivery = D, Proof = D::Proof>, D: Delivery> Publishing<'_, P
     }
 
     /// Publishes until it is confirmed, or until the limit or the order to set it aside: then the broker has not taken it.
-    async fn publish_for_a_while<F>(&self, publish: impl Fn() -> F) -> Result<Option<P::Proof>, BrokerError>
+    async fn publish_for_a_while<F>(
+        &self,
+        target: PublishTarget,
+        publish: impl Fn() -> F,
+    ) -> Result<Option<P::Proof>, BrokerError>
     where
         F: Future<Output = Result<P::Proof, PublishError>>,
     {
-        let mut attempts = Attempts::new(self.settler);
+        let mut attempts = Attempts::new(self.settler, target);
         loop {
             if let Some(proof) = attempts.publish(&publish).await? {
                 return Ok(Some(proof));
@@ -230,13 +252,14 @@ fn kind_header(kind: DeliveryKind) -> (String, String) {
 /// The attempts to publish one message.
 struct Attempts<'a> {
     settler: &'a Settler,
+    target: PublishTarget,
     rejected: Option<PublishRejected<'a>>,
     count: u32,
 }
 
 impl<'a> Attempts<'a> {
-    const fn new(settler: &'a Settler) -> Self {
-        Self { settler, rejected: None, count: 0 }
+    const fn new(settler: &'a Settler, target: PublishTarget) -> Self {
+        Self { settler, target, rejected: None, count: 0 }
     }
 
     /// None: the broker returned or refused it.
@@ -244,12 +267,18 @@ impl<'a> Attempts<'a> {
     where
         F: Future<Output = Result<Proof, PublishError>>,
     {
-        let problem = match publish().await {
-            Ok(proof) => return Ok(Some(proof)),
+        let Telemetry { readiness, meters, .. } = &*self.settler.telemetry;
+        let began = Instant::now();
+        let published = publish().await;
+        meters.published(self.target, publish_result(&published));
+        let problem = match published {
+            Ok(proof) => {
+                meters.confirmed(began.elapsed());
+                return Ok(Some(proof));
+            }
             Err(PublishError::SessionOver(error)) => return Err(error),
             Err(problem) => problem,
         };
-        let readiness = &*self.settler.readiness;
         match self.rejected {
             None => self.rejected = Some(PublishRejected::enter(readiness, &problem)),
             Some(_) => readiness.still_stuck(&problem),
@@ -264,11 +293,19 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// The direct reply, best effort: the event is safe by now, and the request answered.
-async fn copy_to_requester(publisher: &impl Publisher, answer: ResultPublication, counters: &Counters) {
-    let ResultPublication { event, reply_to: Some(address), .. } = answer else { return };
-    if let Err(problem) = publisher.reply(&address, event).await {
-        counters.reply_lost(&problem);
+const fn publish_result<Proof>(published: &Result<Proof, PublishError>) -> PublishResult {
+    match published {
+        Ok(_) => PublishResult::Confirmed,
+        Err(PublishError::Unroutable { .. }) => PublishResult::Returned,
+        Err(PublishError::TooLarge { .. }) => PublishResult::TooLarge,
+        Err(PublishError::SessionOver(_)) => PublishResult::Lost,
+        // The last three are of replies alone.
+        Err(
+            PublishError::Refused { .. }
+            | PublishError::NoReplyAddress
+            | PublishError::ReplyLost(_)
+            | PublishError::TooManyReplies { .. },
+        ) => PublishResult::Refused,
     }
 }
 

@@ -10,8 +10,9 @@ use tracing::{error, warn};
 
 use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
-use super::dispatcher::{DispatchEnd, Limits, work};
+use super::dispatcher::{DispatchEnd, Limits, QUARANTINE_PREFETCH, session_label, work};
 use super::handler::{Handler, PUBLISHING_KIB};
+use super::in_hand::Fault;
 use super::settler::{Settler, publish_retry};
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::{Broker, BrokerError, Session as _, SessionKind, WaitLevels};
@@ -20,7 +21,8 @@ use crate::message::EventFormat;
 use crate::operations_api::Operations;
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::settings::Settings;
-use crate::telemetry::{Counters, Readiness};
+use crate::telemetry::meters::{Consumed, SessionCause};
+use crate::telemetry::{Meters, Readiness, Telemetry, summarize};
 
 /// Why the worker does not run.
 #[derive(Debug, thiserror::Error)]
@@ -48,16 +50,16 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Only before the first session: the broker refuses the settings (login, vhost, permissions, arguments of queues).
-/// A broker that cannot be reached is no such error: the worker goes on trying, and `readiness` says so.
+/// A broker that cannot be reached is no such error: the worker goes on trying, and `telemetry` says so.
 pub async fn run<O: Operations>(
     settings: &Settings,
     operations: O,
     worker: &str,
     stop: CancellationToken,
-    readiness: Arc<Readiness>,
+    telemetry: Arc<Telemetry>,
 ) -> Result<(), RunError> {
-    let broker = RabbitMq::new(&settings.amqp, worker);
-    run_on(Arc::new(broker), settings, operations, worker, stop, readiness, Clock::system()).await
+    let broker = RabbitMq::new(&settings.amqp, worker, Arc::clone(&telemetry.meters));
+    run_on(Arc::new(broker), settings, operations, worker, stop, telemetry, Clock::system()).await
 }
 
 /// As [`run`], on any broker and by any clock.
@@ -70,31 +72,37 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
     operations: O,
     worker: &str,
     stop: CancellationToken,
-    readiness: Arc<Readiness>,
+    telemetry: Arc<Telemetry>,
     clock: Clock,
 ) -> Result<(), RunError> {
-    let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock)?);
+    let meters = &telemetry.meters;
+    let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock, Arc::clone(meters))?);
+    meters.limit(Consumed::Requests, settings.amqp.prefetch);
+    meters.limit(Consumed::FollowUps, settings.amqp.prefetch);
+    meters.limit(Consumed::Quarantine, QUARANTINE_PREFETCH);
     let settler = Arc::new(Settler {
         retry: publish_retry()?,
         unsettled_limit: *settings.amqp.unsettled_limit,
         longest: handler.wait_levels.longest().clone(),
-        readiness: Arc::clone(&readiness),
+        telemetry: Arc::clone(&telemetry),
     });
-    let lane = |kind, readiness| Lane {
+    let lane = |kind, telemetry| Lane {
         kind,
         broker: Arc::clone(&broker),
         handler: Arc::clone(&handler),
         settler: Arc::clone(&settler),
         limits: Limits::new(settings, kind),
-        readiness,
+        telemetry,
     };
     // Both end with this function.
     let mut background = JoinSet::new();
     let reporter = Arc::clone(&handler);
-    background.spawn(async move { reporter.counters.report().await });
+    background.spawn(async move { summarize(&reporter.meters).await });
+    let measuring = Arc::clone(&handler);
+    background.spawn(async move { measuring.meters.watch_loop().await });
     let forgetting = Arc::clone(&handler);
     background.spawn(async move { forgetting.call_permits.forget_old_problems().await });
-    readiness.watch_api(handler.call_permits.problems());
+    telemetry.readiness.watch_api(handler.call_permits.problems());
     let (reconnect, first_session) = (settings.amqp.reconnect()?, Arc::new(Notify::new()));
     let mut quarantine_ended = JoinSet::new();
     let (quarantine, mut quarantined) = (lane(SessionKind::Quarantine, None), Sessions::new(reconnect.clone()));
@@ -108,7 +116,7 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
             let _ = quarantine.run(quarantined, &Notify::new()).await;
         }
     });
-    lane(SessionKind::Work, Some(readiness)).run(Sessions::new(reconnect), &first_session).await?;
+    lane(SessionKind::Work, Some(telemetry)).run(Sessions::new(reconnect), &first_session).await?;
     match quarantine_ended.join_next().await.map(|ended| ended.map_err(JoinError::try_into_panic)) {
         Some(Err(Ok(panic))) => resume_unwind(panic),
         _ => Ok(()),
@@ -123,7 +131,7 @@ struct Lane<B, O> {
     settler: Arc<Settler>,
     limits: Limits,
     /// Only of those that work: what is in the quarantine keeps nobody waiting.
-    readiness: Option<Arc<Readiness>>,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 impl<B: Broker, O: Operations> Lane<B, O> {
@@ -136,7 +144,9 @@ impl<B: Broker, O: Operations> Lane<B, O> {
                 Ok(session) => {
                     sessions.built();
                     first.notify_one();
-                    match self.work(session).await {
+                    let end = self.work(session).await;
+                    self.handler.meters.session_ended(session_label(self.kind), cause(&end));
+                    match end {
                         DispatchEnd::Stopped => break,
                         DispatchEnd::Fault(fault) => {
                             match self.kind {
@@ -152,7 +162,8 @@ impl<B: Broker, O: Operations> Lane<B, O> {
                     }
                 }
                 Err(error) => {
-                    if let Some(readiness) = &self.readiness {
+                    self.handler.meters.session_attempt_failed(session_label(self.kind));
+                    if let Some(readiness) = self.readiness() {
                         readiness.no_session(&error);
                     }
                     sessions.failed(error, self.kind, jitter())?
@@ -166,11 +177,30 @@ impl<B: Broker, O: Operations> Lane<B, O> {
     }
 
     async fn work(&self, session: B::Session) -> DispatchEnd {
-        if let Some(readiness) = &self.readiness {
+        let readiness = self.readiness();
+        if let Some(readiness) = readiness {
             readiness.preparing(session.blocked(), session.topology_problem());
         }
-        let readiness = self.readiness.as_deref();
         work(&self.handler, &self.settler, session, self.kind, self.limits, readiness).await
+    }
+
+    fn readiness(&self) -> Option<&Readiness> {
+        self.telemetry.as_ref().map(|telemetry| &telemetry.readiness)
+    }
+}
+
+/// What ended a session, as metrics call it.
+const fn cause(end: &DispatchEnd) -> SessionCause {
+    match end {
+        DispatchEnd::Stopped => SessionCause::Stopped,
+        DispatchEnd::Fault(Fault::Panicked) => SessionCause::Panic,
+        DispatchEnd::Fault(Fault::Broker(error)) => match error {
+            BrokerError::Lost { .. } => SessionCause::Connection,
+            BrokerError::ConsumerCancelled { .. } => SessionCause::ConsumerCancelled,
+            BrokerError::ConfirmTimeout(_) => SessionCause::ConfirmTimeout,
+            BrokerError::Stale => SessionCause::Channel,
+            _ => SessionCause::Other,
+        },
     }
 }
 
@@ -228,10 +258,11 @@ fn handler<O>(
     worker: &str,
     stop: CancellationToken,
     clock: Clock,
+    meters: Arc<Meters>,
 ) -> Result<Handler<O>, RunError> {
     Ok(Handler {
         operations,
-        call_permits: CallPermits::new(settings.admission()),
+        call_permits: CallPermits::new(settings.admission(), Arc::clone(&meters)),
         policy: policy(settings)?,
         wait_levels: WaitLevels::of(&settings.amqp.topology).ok_or(RunError::NoWaitLevels)?,
         format: EventFormat {
@@ -249,7 +280,8 @@ fn handler<O>(
         publishing: Arc::new(Semaphore::new(PUBLISHING_KIB as usize)),
         stop,
         worker: worker.to_owned(),
-        counters: Counters::default(),
+        meters,
+        log_answers: settings.log.answers,
         clock,
     })
 }

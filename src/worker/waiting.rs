@@ -70,6 +70,8 @@ pub(super) struct Delayed {
     pub(super) level: WaitLevel,
     /// What is still to be waited after it.
     pub(super) left: Duration,
+    /// Whose decision the wait was.
+    pub(super) reason: WaitReason,
 }
 
 /// A delivery that has come so often is not held: what it has to wait for, it waits for in the broker.
@@ -152,7 +154,7 @@ fn delayed(Wait { wait, reason }: Wait, context: &WaitContext<'_>) -> Delayed {
         WaitReason::Backoff | WaitReason::RateLimited | WaitReason::Remainder => wait.saturating_sub(level.ttl()),
         WaitReason::CircuitOpen => Duration::ZERO,
     };
-    Delayed { level: level.clone(), left }
+    Delayed { level: level.clone(), left, reason }
 }
 
 /// What waits of an operation may take in process.
@@ -284,8 +286,8 @@ mod tests {
     fn decided(wait: Wait, context: &WaitContext<'_>) -> String {
         match decide(wait, context) {
             Ok(()) => "held".to_owned(),
-            Err(Delayed { level, left }) if left.is_zero() => level.label().to_owned(),
-            Err(Delayed { level, left }) => format!("{}, then {} s", level.label(), left.as_secs()),
+            Err(Delayed { level, left, .. }) if left.is_zero() => level.label().to_owned(),
+            Err(Delayed { level, left, .. }) => format!("{}, then {} s", level.label(), left.as_secs()),
         }
     }
 
@@ -375,8 +377,8 @@ mod tests {
         }
     }
 
-    fn delayed_at(level: u64, left: u64) -> Result<(), Delayed> {
-        Err(Delayed { level: WaitLevel::new(seconds(level)), left: seconds(left) })
+    fn delayed_at(level: u64, left: u64, reason: WaitReason) -> Result<(), Delayed> {
+        Err(Delayed { level: WaitLevel::new(seconds(level)), left: seconds(left), reason })
     }
 
     #[tokio::test(start_paused = true)]
@@ -384,7 +386,7 @@ mod tests {
         let env = TestEnv::with_slots(1);
         let mut budget = env.budget(5);
         assert_eq!(budget.hold(backoff(3)).await, Ok(()));
-        assert_eq!(budget.hold(backoff(3)).await, delayed_at(5, 0));
+        assert_eq!(budget.hold(backoff(3)).await, delayed_at(5, 0, WaitReason::Backoff));
         assert_eq!(budget.hold(backoff(2)).await, Ok(()));
     }
 
@@ -394,15 +396,15 @@ mod tests {
         let mut budget = env.budget(5);
         tokio::time::sleep(seconds(3)).await;
         assert_eq!(budget.call_again(), Ok(()));
-        assert_eq!(budget.hold(backoff(3)).await, delayed_at(5, 0));
+        assert_eq!(budget.hold(backoff(3)).await, delayed_at(5, 0, WaitReason::Backoff));
         tokio::time::sleep(seconds(3)).await;
-        assert_eq!(budget.call_again(), delayed_at(1, 0));
+        assert_eq!(budget.call_again(), delayed_at(1, 0, WaitReason::Remainder));
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_free_slot_nothing_is_held() {
         let env = TestEnv::with_slots(0);
-        assert_eq!(env.budget(5).hold(backoff(1)).await, delayed_at(1, 0));
+        assert_eq!(env.budget(5).hold(backoff(1)).await, delayed_at(1, 0, WaitReason::Backoff));
     }
 
     #[tokio::test(start_paused = true)]
@@ -413,7 +415,7 @@ mod tests {
             tokio::time::sleep(seconds(1)).await;
             stop.cancel();
         });
-        assert_eq!(env.budget(10).hold(rate_limited(10)).await, delayed_at(5, 4));
-        assert_eq!(env.budget(10).hold(rate_limited(1)).await, delayed_at(1, 0));
+        assert_eq!(env.budget(10).hold(rate_limited(10)).await, delayed_at(5, 4, WaitReason::RateLimited));
+        assert_eq!(env.budget(10).hold(rate_limited(1)).await, delayed_at(1, 0, WaitReason::RateLimited));
     }
 }

@@ -6,6 +6,7 @@ mod decision_table;
 mod exit_codes;
 mod links;
 mod markdown;
+mod metrics;
 #[path = "../support/rust_source.rs"]
 #[expect(dead_code, reason = "only the list of files is needed here")]
 mod rust_source;

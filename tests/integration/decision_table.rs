@@ -1,5 +1,6 @@
 //! Every row of the decision table over real HTTP: the simulator, the real client, the worker's own pursuit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cancel_worker::cancellation::{Conclusion, Outcome, Policy, Progress, Reason};
@@ -394,7 +395,7 @@ impl Api {
         let began = Instant::now();
         let progress = Progress::new(now(), now() + followed_for);
         // The table alone: neither rate limit nor circuit breaker.
-        let open = CallPermits::new(AdmissionPolicy::default());
+        let open = CallPermits::new(AdmissionPolicy::default(), Arc::default());
         let clock = Clock::system();
         let pursuing = drive(&self.client, &open, &name, progress, &self.policy, Unlimited, &clock);
         let ended = timeout(AMPLE, pursuing).await.unwrap_or_else(|_| panic!("{id} does not end"));

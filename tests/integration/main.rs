@@ -40,6 +40,7 @@ mod hostile_servers;
 mod http_versions;
 mod logs;
 mod messages;
+mod metrics;
 mod misconfiguration;
 mod odd_properties;
 mod pacing;

@@ -137,7 +137,7 @@ fn worker(env: &TestEnv, opened: &Arc<Opened>, stop: &CancellationToken) -> impl
     let settings = settings::load(&[], &overrides).unwrap().settings;
     let (opened, stop) = (Arc::clone(opened), stop.clone());
     async move {
-        let broker = Arc::new(Counted { broker: RabbitMq::new(&settings.amqp, "buggy"), opened });
+        let broker = Arc::new(Counted { broker: RabbitMq::new(&settings.amqp, "buggy", Arc::default()), opened });
         let operations = Buggy(Client::new(&settings.api).unwrap());
         run_on(broker, &settings, operations, "buggy", stop, Arc::default(), Clock::system()).await.unwrap();
     }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::session::Session;
@@ -5,21 +6,23 @@ use crate::broker::error::BrokerError;
 use crate::broker::port;
 use crate::broker::session_kind::SessionKind;
 use crate::settings;
+use crate::telemetry::Meters;
 
 /// The broker that the settings name.
 #[derive(Debug)]
 pub struct RabbitMq {
     settings: settings::Amqp,
     worker: String,
+    meters: Arc<Meters>,
     /// Whether there has been a session.
     opened: AtomicBool,
 }
 
 impl RabbitMq {
-    /// `worker` is the name by which operators know the connections.
+    /// `worker` is the name by which operators know the connections; `meters` are told the depths of the queues.
     #[must_use]
-    pub fn new(settings: &settings::Amqp, worker: &str) -> Self {
-        Self { settings: settings.clone(), worker: worker.to_owned(), opened: AtomicBool::new(false) }
+    pub fn new(settings: &settings::Amqp, worker: &str, meters: Arc<Meters>) -> Self {
+        Self { settings: settings.clone(), worker: worker.to_owned(), meters, opened: AtomicBool::new(false) }
     }
 }
 
@@ -27,7 +30,7 @@ impl port::Broker for RabbitMq {
     type Session = Session;
 
     async fn open(&self, kind: SessionKind) -> Result<Session, BrokerError> {
-        let session = Session::open_kind(&self.settings, &self.worker, kind).await?;
+        let session = Session::open_kind(&self.settings, &self.worker, kind, &self.meters).await?;
         if kind == SessionKind::Work {
             session.tell_made(!self.opened.swap(true, Relaxed));
         }

@@ -98,6 +98,11 @@ impl Names {
         Name { name: format!("{}.wait.{}", self.prefix, level.label()), external: false }
     }
 
+    /// Whether the worker consumes the queue.
+    pub(super) fn is_consumed(&self, queue: &str) -> bool {
+        [&self.requests, &self.followups, &self.quarantine].into_iter().any(|consumed| consumed.queue.name == queue)
+    }
+
     /// Whether it is one of the exchanges that the worker declares and binds itself.
     pub(super) fn is_ours(&self, exchange: &str) -> bool {
         let bindings = [&self.requests, &self.followups, &self.quarantine, &self.dead]

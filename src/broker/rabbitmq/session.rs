@@ -15,7 +15,7 @@ use super::names::Names;
 use super::publisher::Publisher;
 use super::replies::Replies;
 use super::session_end::{EndOnDrop, SessionEnd};
-use super::topology;
+use super::topology::{self, Findings};
 use super::topology_item::TopologyItem;
 use super::upkeep::{self, TopologyChecker, Upkeep};
 use crate::broker::error::BrokerError;
@@ -23,6 +23,7 @@ use crate::broker::port;
 use crate::broker::role::Role;
 use crate::broker::session_kind::SessionKind;
 use crate::settings;
+use crate::telemetry::Meters;
 
 /// How long stopping the consumers may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ impl Session {
     /// # Errors
     /// [`BrokerError::is_permanent`] tells whether to try again.
     pub async fn open(settings: &settings::Amqp, worker_name: &str) -> Result<Self, BrokerError> {
-        Self::open_kind(settings, worker_name, SessionKind::Work).await
+        Self::open_kind(settings, worker_name, SessionKind::Work, &Arc::default()).await
     }
 
     /// As [`open`](Self::open), of a kind. The topology is the matter of those that work.
@@ -62,6 +63,7 @@ impl Session {
         settings: &settings::Amqp,
         worker_name: &str,
         kind: SessionKind,
+        meters: &Arc<Meters>,
     ) -> Result<Self, BrokerError> {
         let addresses = Address::all(&settings.uris).await;
         let limit = *settings.connect_timeout;
@@ -70,7 +72,7 @@ impl Session {
             SessionKind::Quarantine => format!("{worker_name} {}", kind.as_str()),
         };
         // Connecting has a limit of its own, which tells more of what was being waited for.
-        match timeout(limit * 3, Self::build(settings, &addresses, &worker, kind)).await {
+        match timeout(limit * 3, Self::build(settings, &addresses, &worker, kind, meters)).await {
             Ok(built) => built,
             Err(_) => Err(BrokerError::TimedOut {
                 address: addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -85,6 +87,7 @@ impl Session {
         addresses: &[Address],
         worker: &str,
         kind: SessionKind,
+        meters: &Arc<Meters>,
     ) -> Result<Self, BrokerError> {
         let (consume, address) = BrokerConnection::open_any(addresses, Role::Consume, settings, worker, jitter).await?;
         let limit = *settings.connect_timeout;
@@ -92,7 +95,12 @@ impl Session {
         let publish = Arc::new(publish);
         let names = Arc::new(Names::new(&settings.topology));
         let made = match kind {
-            SessionKind::Work => topology::apply(&consume, address, &names, &settings.topology).await?,
+            SessionKind::Work => {
+                let Findings { made, depths, .. } =
+                    topology::apply(&consume, address, &names, &settings.topology).await?;
+                depths.tell(&names, meters);
+                made
+            }
             SessionKind::Quarantine => Vec::new(),
         };
 
@@ -122,6 +130,7 @@ impl Session {
                 names: Arc::clone(&names),
                 settings: settings.topology.clone(),
                 timeout: limit,
+                meters: Arc::clone(meters),
             };
             tokio::spawn(Arc::clone(&upkeep).run(checker, over.clone()));
         }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use tokio::time::timeout;
@@ -13,10 +13,15 @@ use super::remedy::fault;
 use super::topology_item::TopologyItem;
 use crate::broker::error::BrokerError;
 use crate::settings;
+use crate::telemetry::Meters;
+use crate::telemetry::meters::Watched;
 
 /// For queues whose messages must outlast any number of redeliveries: without one, RabbitMQ 4 drops a message of a
 /// quorum queue after 20, and looking at the dead letters would count. RabbitMQ 3 does not know -1 for "none".
 const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
+
+/// A queue that has a leader answers a get at once.
+const GET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is lost with so many sessions, although it was alone in each, cannot even be parsed.
 const QUARANTINE_DELIVERY_LIMIT: i64 = 20;
@@ -112,34 +117,53 @@ fn quorum(arguments: &[(&str, AMQPValue)], dead_letters: Option<&(String, String
 }
 
 /// Declares what is ours and verifies what is not; with `amqp.topology.declare = false` verifies everything. Verified
-/// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare. Answers with what
-/// was missing and has been made; ends with the first item that is refused.
+/// is that it exists: AMQP tells neither type nor arguments nor bindings to those who may not declare. Answers without
+/// problems: it ends with the first item that is refused.
 pub(super) async fn apply(
     connection: &BrokerConnection,
     address: &Address,
     names: &Names,
     settings: &settings::Topology,
-) -> Result<Vec<TopologyItem>, BrokerError> {
+) -> Result<Findings, BrokerError> {
     // A refusal closes the channel: this one is for nothing else.
     let mut channel = connection.channel().await?;
-    let mut made = Vec::new();
+    let mut findings = Findings::default();
     for item in plan(names, settings) {
-        let missing = put(connection, &mut channel, &item, settings.declare, false, address).await?;
-        if missing || item.is_binding_of(&made) {
-            made.push(item);
-        }
+        let found = put(connection, &mut channel, &item, settings.declare, None, address).await?;
+        findings.enter(item, found);
     }
     channel.close(200, "OK".into()).await.map_err(|error| connection_lost(connection.role(), &error))?;
-    Ok(made)
+    Ok(findings)
 }
 
-/// What [`look_after`] found.
+/// What [`apply`] and [`look_after`] found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// Was missing, and has been made.
     pub(super) made: Vec<TopologyItem>,
     /// What is wrong with each of the others that are not as they have to be, and what to do.
     pub(super) problems: Vec<BrokerError>,
+    /// Of the queues.
+    pub(super) depths: Depths,
+}
+
+impl Findings {
+    fn enter(&mut self, item: TopologyItem, found: Found) {
+        if let (TopologyItem::Queue { name, .. }, Some(depth)) = (&item, found.depth) {
+            self.depths.enter(&name.name, depth);
+        }
+        if found.missing || item.is_binding_of(&self.made) {
+            self.made.push(item);
+        }
+    }
+}
+
+/// One item that is as it has to be.
+struct Found {
+    /// It was missing, and has been made.
+    missing: bool,
+    /// Of a queue. None where the broker's answer is not to be believed.
+    depth: Option<Depth>,
 }
 
 /// The same as [`apply`], but an item that is refused, or not answered within `limit`, keeps no other from being made, and
@@ -162,7 +186,7 @@ pub(super) async fn look_after(
         if item.is_binding_of(&refused) {
             continue;
         }
-        let put = put(connection, &mut channel, &item, settings.declare, true, address);
+        let put = put(connection, &mut channel, &item, settings.declare, Some(names), address);
         let done = match timeout(limit, put).await {
             Ok(done) => done,
             Err(_) => {
@@ -172,8 +196,7 @@ pub(super) async fn look_after(
             }
         };
         match done {
-            Ok(missing) if missing || item.is_binding_of(&findings.made) => findings.made.push(item),
-            Ok(_) => {}
+            Ok(found) => findings.enter(item, found),
             Err(error) if connection.lapin().status().connected() => {
                 findings.problems.push(error);
                 refused.push(item);
@@ -199,37 +222,67 @@ fn unanswered(item: &TopologyItem, limit: Duration) -> BrokerError {
     BrokerError::Topology { action: format!("look at {}", item.what()), problem }
 }
 
-/// Declares one item, or verifies it; tells whether it was missing. Of a binding that cannot be told. Where that is enough,
-/// an item that is there need not be one that may be declared.
+/// Declares one item, or verifies it. Whether a binding was missing cannot be told. In the upkeep, which has the names, an item
+/// that is there need not be one that may be declared, and a queue that is told to be empty is asked again.
 async fn put(
     connection: &BrokerConnection,
     channel: &mut Channel,
     item: &TopologyItem,
     declare: bool,
-    there_is_enough: bool,
+    upkeep: Option<&Names>,
     address: &Address,
-) -> Result<bool, BrokerError> {
+) -> Result<Found, BrokerError> {
     // The refusal of the item before has closed it.
     if !channel.status().connected() {
         *channel = connection.channel().await?;
     }
     let ours = declare && !item.is_external();
-    let missing = match ensure(channel, item, true).await {
-        Ok(_) => false,
+    let found = match ensure(channel, item, true).await {
+        Ok(depth) => Found { missing: false, depth: believed(connection, item, depth, upkeep).await? },
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
             *channel = connection.channel().await?;
-            true
+            Found { missing: true, depth: None }
         }
         Err(error) => return Err(fault(&error, item, true, address)),
     };
     if !ours {
-        return Ok(false);
+        return Ok(found);
     }
     match ensure(channel, item, false).await {
-        Ok(_) => Ok(missing),
-        Err(error) if there_is_enough && !missing && matches!(refusal(&error), Some((Refusal::Access, _))) => Ok(false),
+        Ok(_) => Ok(found),
+        Err(error) if upkeep.is_some() && !found.missing && matches!(refusal(&error), Some((Refusal::Access, _))) => {
+            Ok(found)
+        }
         Err(error) => Err(fault(&error, item, false, address)),
     }
+}
+
+/// A queue without a leader is told to have no messages and no consumers: then only a get, which goes through the leader, tells
+/// that it is empty. Without the permission to read, nobody can tell. A queue that the session consumes has a consumer.
+async fn believed(
+    connection: &BrokerConnection,
+    item: &TopologyItem,
+    depth: Depth,
+    upkeep: Option<&Names>,
+) -> Result<Option<Depth>, BrokerError> {
+    let TopologyItem::Queue { name, .. } = item else { return Ok(None) };
+    if depth != Depth::default() {
+        return Ok(Some(depth));
+    }
+    if upkeep.is_none_or(|names| names.is_consumed(&name.name)) {
+        return Ok(None);
+    }
+    // A refusal closes it, and what was got goes back with it.
+    let own = connection.channel().await?;
+    let get = async { own.basic_get(short(&name.name)?, BasicGetOptions::default()).await };
+    let is_empty = match timeout(GET_TIMEOUT, get).await {
+        Ok(Ok(message)) => message.is_none(),
+        Ok(Err(_)) | Err(_) => false,
+    };
+    if own.status().connected() {
+        let _ = timeout(GET_TIMEOUT, own.close(200, "OK".into())).await;
+    }
+    Ok(is_empty.then_some(depth))
 }
 
 /// Declares one item, or verifies it.
@@ -253,6 +306,40 @@ pub(super) async fn ensure(channel: &Channel, item: &TopologyItem, passive: bool
         }
     }
     Ok(depth)
+}
+
+/// How full queues are, by name.
+#[derive(Debug, Default)]
+pub(super) struct Depths(Vec<(String, Depth)>);
+
+impl Depths {
+    fn enter(&mut self, queue: &str, depth: Depth) {
+        self.0.push((queue.to_owned(), depth));
+    }
+
+    /// Tells the depths that are known. Of the wait queues, if all are.
+    pub(super) fn tell(&self, names: &Names, meters: &Meters) {
+        let depth = |queue: &str| self.0.iter().find(|(name, _)| name == queue).map(|(_, depth)| *depth);
+        let results = names.results.as_ref().map(|results| results.name.as_str());
+        let one = [
+            (Watched::Requests, Some(names.requests.queue.name.as_str())),
+            (Watched::FollowUps, Some(names.followups.queue.name.as_str())),
+            (Watched::Quarantine, Some(names.quarantine.queue.name.as_str())),
+            (Watched::Results, results),
+            (Watched::Dead, Some(names.dead.queue.name.as_str())),
+        ];
+        for (watched, queue) in one {
+            if let Some(Depth { messages, consumers }) = queue.and_then(depth) {
+                meters.depth(watched, messages.into(), consumers.into());
+            }
+        }
+        let waiting: Option<Vec<Depth>> =
+            names.levels.iter().map(|level| depth(&names.wait_queue(level).name)).collect();
+        if let Some(waiting) = waiting {
+            let sum = |of: fn(&Depth) -> u32| waiting.iter().map(|depth| u64::from(of(depth))).sum();
+            meters.depth(Watched::Wait, sum(|depth| depth.messages), sum(|depth| depth.consumers));
+        }
+    }
 }
 
 /// How full a queue is.

@@ -12,6 +12,7 @@ use super::topology::{self, Findings};
 use super::topology_item::TopologyItem;
 use crate::broker::error::BrokerError;
 use crate::settings;
+use crate::telemetry::Meters;
 
 /// How often the topology is looked at, where nothing hints at a fault.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -39,12 +40,14 @@ pub(super) struct TopologyChecker {
     pub(super) settings: settings::Topology,
     /// For each item.
     pub(super) timeout: Duration,
+    /// Told the depths of the queues.
+    pub(super) meters: Arc<Meters>,
 }
 
 impl TopologyChecker {
     /// One round. None where there was no answer.
     async fn check(&self) -> Option<Findings> {
-        let Self { connection, address, names, settings, timeout } = self;
+        let Self { connection, address, names, settings, timeout, .. } = self;
         let looked = topology::look_after(connection, address, names, settings, *timeout).await;
         // The session ends of itself where that is what it means.
         looked.inspect_err(|error| tracing::debug!(%error, "the topology could not be looked at")).ok()
@@ -89,7 +92,9 @@ impl Upkeep {
     }
 
     async fn look(&self, checker: &TopologyChecker) {
-        if let Some(Findings { made, problems }) = checker.check().await {
+        if let Some(Findings { made, problems, depths }) = checker.check().await {
+            depths.tell(&checker.names, &checker.meters);
+            checker.meters.topology_problems(problems.len());
             tell_made(&made);
             self.enter(told(&problems));
         }
