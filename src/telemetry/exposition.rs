@@ -187,10 +187,14 @@ fn calls(writer: &mut Writer<'_>, meters: &Meters) -> fmt::Result {
 }
 
 fn broker(writer: &mut Writer<'_>, meters: &Meters) -> fmt::Result {
-    writer.gauges("session_up", "Whether the session consumes.", one::<SessionLabel>(&meters.session_up, "session"))?;
+    writer.gauges(
+        "session_up",
+        "Whether there is a session that has consumed.",
+        one::<SessionLabel>(&meters.session_up, "session"),
+    )?;
     writer.gauges(
         "session_start_timestamp_seconds",
-        "When the last session began to consume.",
+        "When the session last began to consume.",
         one::<SessionLabel>(&meters.session_start, "session"),
     )?;
     writer.counters(

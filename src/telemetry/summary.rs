@@ -23,15 +23,7 @@ pub async fn summarize(meters: &Meters) {
                 *delta -= before;
             }
             let [cancelled, completed, unimplemented, failed, unusable, delayed] = delta;
-            info!(
-                cancelled,
-                completed,
-                unimplemented,
-                failed,
-                unusable,
-                parked = delayed,
-                "settled in the last minute"
-            );
+            info!(cancelled, completed, unimplemented, failed, unusable, delayed, "settled in the last minute");
             before = after;
         }
     }

@@ -203,7 +203,7 @@ impl<O: Operations> Handler<O> {
         self.clock.confirm(&mut case.progress);
         case.progress.wait_for(level.ttl(), self.clock.now());
         let FollowUp { request, .. } = &case;
-        debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "parking");
+        debug!(name = %request.name, identity = request.identity.as_str(), level = level.label(), "delayed");
         match case.encode(self.clock.now()) {
             Ok(message) => Disposition::Delay { follow_up: message, level, reason },
             Err(problem) => {

@@ -94,7 +94,7 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
         limits: Limits::new(settings, kind),
         telemetry,
     };
-    // Both end with this function.
+    // All of them end with this function.
     let mut background = JoinSet::new();
     let reporter = Arc::clone(&handler);
     background.spawn(async move { summarize(&reporter.meters).await });

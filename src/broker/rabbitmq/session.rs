@@ -99,6 +99,8 @@ impl Session {
                 let Findings { made, depths, .. } =
                     topology::apply(&consume, address, &names, &settings.topology).await?;
                 depths.tell(&names, meters);
+                // It would have ended with the first.
+                meters.topology_problems(0);
                 made
             }
             SessionKind::Quarantine => Vec::new(),
