@@ -121,6 +121,25 @@ pub enum BrokerError {
         /// The broker's words.
         problem: String,
     },
+    /// A queue that is there says nothing of its messages.
+    #[error(
+        "queue {queue:?} gave no answer within {}: it has no leader, so it cannot be read, which does not mean that it is empty; bring its nodes back",
+        humantime::format_duration(*.limit)
+    )]
+    NoLeader {
+        /// The queue's name.
+        queue: String,
+        /// How long that was waited for.
+        limit: Duration,
+    },
+    /// Somebody else is at work on a queue that is to be changed by one alone.
+    #[error("queue {queue:?} is in use: {by}; wait until that has ended, or give --force")]
+    InUse {
+        /// The queue's name.
+        queue: String,
+        /// By whom.
+        by: String,
+    },
     /// A connection or channel that worked has ended.
     #[error("the {role} connection ended: {problem}")]
     Lost {
@@ -168,6 +187,8 @@ impl BrokerError {
             | Self::Handshake { .. }
             | Self::TimedOut { .. }
             | Self::Topology { .. }
+            | Self::NoLeader { .. }
+            | Self::InUse { .. }
             | Self::Lost { .. }
             | Self::ConsumerCancelled { .. }
             | Self::ConfirmTimeout(_)

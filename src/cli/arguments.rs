@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::dead::Dead;
 use crate::settings::{Loaded, SettingsError, load};
 
 /// Cancels long-running operations on request from a message queue, and answers each request with one result event.
@@ -23,6 +24,8 @@ pub(super) enum Command {
     Request(Request),
     /// Check the settings and, with --online, everything they point to
     Check(Check),
+    /// Look after the dead queue
+    Dead(Dead),
     /// Serve a scripted Operations API for demos and tests
     Simulate(Simulate),
 }

@@ -14,6 +14,8 @@ pub(super) enum Exit {
     Success = 0,
     /// Something failed that has no number of its own.
     Failure = 1,
+    /// Some letters could not be dealt with; they are where they were.
+    Partly = 3,
     /// At least one operation completed all the same; the others were cancelled.
     Completed = 10,
     /// At least one operation cannot be cancelled with this service.
@@ -24,6 +26,8 @@ pub(super) enum Exit {
     Broker = 69,
     /// The settings are wrong (EX_CONFIG).
     Settings = 78,
+    /// A person broke it off; nothing is half done (128 + SIGINT).
+    Interrupted = 130,
 }
 
 impl Exit {

@@ -4,7 +4,7 @@ use clap::Parser as _;
 
 use super::arguments::{Arguments, Command};
 use super::exit::Exit;
-use super::{cancel, check, request, run, simulate};
+use super::{cancel, check, dead, request, run, simulate};
 use crate::telemetry;
 
 /// Parses the arguments and carries out the command.
@@ -17,6 +17,7 @@ pub fn main() -> ExitCode {
         Command::Cancel(command) => cancel::run(command),
         Command::Request(command) => request::run(command),
         Command::Check(command) => check::run(&command),
+        Command::Dead(command) => dead::run(&command),
         Command::Simulate(command) => simulate::run(&command),
     };
     match result {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `main`, `arguments` | the command line, and which command it asks for |
 //! | `run`, `cancel`, `request`, `check`, `simulate` | the commands |
+//! | `dead/` | the command that looks after dead letters |
 //! | `startup`, `signals` | runtime and log; SIGTERM and its kin |
 //! | `names` | operations' names, from arguments or a file |
 //! | `named_files` | the files that settings name: can they be read, and by whom else |
@@ -13,6 +14,7 @@
 mod arguments;
 mod cancel;
 mod check;
+mod dead;
 mod exit;
 mod limits;
 mod main;

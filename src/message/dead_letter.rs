@@ -51,6 +51,12 @@ impl DeadReason {
             Self::GaveUp => "gave_up",
         }
     }
+
+    /// The reason with this word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
 }
 
 impl DeadLetterHeaders {

@@ -15,6 +15,7 @@
 //! | `event/` | result events, written and read |
 //! | `follow_up` | a cancellation that waits |
 //! | `dead_letter` | why a message was given up |
+//! | `letter` | a dead letter read again: whose request it was, its replay, its answer |
 //! | `identity` | what a request is known by |
 //! | `request_key` | the two ids: of a request, and of each answer to it |
 //! | `operation_name` | a name that is safe in a URL |
@@ -37,6 +38,7 @@ mod event;
 mod follow_up;
 mod identity;
 mod json;
+mod letter;
 mod name_pattern;
 mod name_patterns;
 mod operation_name;
@@ -54,6 +56,7 @@ pub use event::{EventError, EventFormat, EventMode, ReceivedEvent, ResultData, R
 pub use follow_up::{Concluded, FollowUp, UnreadableFollowUp, Unwritable};
 pub use identity::{Identity, IdentityKind};
 pub use json::{JsonText, MAX_JSON_DEPTH, has_half_character, json_depth};
+pub use letter::{Letter, LetterCause, LetterContent, MovedByBroker};
 pub use name_pattern::NotAdmitted;
 pub use name_patterns::{InvalidPattern, NamePatterns};
 pub use operation_name::{InvalidOperationName, OperationName};

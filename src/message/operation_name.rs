@@ -7,7 +7,7 @@ use super::name_pattern::NotAdmitted;
 /// The name of an operation: segments with `/` between them, none of which is empty, `.` or `..` or holds a control
 /// character; at most 1,024 bytes in all. So it can be put into a URL safely once its segments are percent-encoded.
 /// Whether a service has operations of such a name, [`NamePatterns`](super::NamePatterns) say.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OperationName(String);
 

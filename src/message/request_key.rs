@@ -22,6 +22,12 @@ impl RequestKey {
         })
     }
 
+    /// As its bytes.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+
     /// The id of an answer: UUIDv5 of the JSON array `[request key, outcome, reason or null]`. The same answer repeated has
     /// the same id, another answer another.
     #[must_use]

@@ -3,7 +3,7 @@ use serde::Deserialize;
 use super::checks::require;
 use super::error::SettingsError;
 use super::values::choice;
-use crate::message::EventMode;
+use crate::message::{EventFormat, EventMode};
 
 /// `[events]`: result events.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,5 +27,13 @@ impl Events {
         let fits = |text: &str| (1..=LONGEST).contains(&text.len());
         require(fits(&self.type_prefix), "events.type_prefix", "it must have from 1 to 200 bytes")?;
         require(fits(&self.source), "events.source", "it must have from 1 to 200 bytes")
+    }
+}
+
+impl Events {
+    /// How events are written.
+    #[must_use]
+    pub fn format(&self) -> EventFormat {
+        EventFormat { type_prefix: self.type_prefix.clone(), source: self.source.clone(), mode: self.mode }
     }
 }

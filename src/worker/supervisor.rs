@@ -17,7 +17,6 @@ use super::settler::{Settler, publish_retry};
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::{Broker, BrokerError, Session as _, SessionKind, WaitLevels};
 use crate::cancellation::Policy;
-use crate::message::EventFormat;
 use crate::operations_api::Operations;
 use crate::pacing::{Backoff, InvalidBackoff};
 use crate::settings::Settings;
@@ -265,11 +264,7 @@ fn handler<O>(
         call_permits: CallPermits::new(settings.admission(), Arc::clone(&meters)),
         policy: policy(settings)?,
         wait_levels: WaitLevels::of(&settings.amqp.topology).ok_or(RunError::NoWaitLevels)?,
-        format: EventFormat {
-            type_prefix: settings.events.type_prefix.clone(),
-            source: settings.events.source.clone(),
-            mode: settings.events.mode,
-        },
+        format: settings.events.format(),
         default_timeout: *settings.worker.default_timeout,
         max_timeout: *settings.worker.max_timeout,
         request_limit: settings.worker.request_limit(),

@@ -27,6 +27,7 @@ mod broker_topology;
 mod clock;
 mod command_line;
 mod credentials;
+mod dead_letters;
 mod decision_table;
 mod delivery_counts;
 mod descriptors;

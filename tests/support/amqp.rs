@@ -41,6 +41,14 @@ impl Amqp {
         self.channel().await.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
     }
 
+    /// Declares a quorum queue with a delivery limit.
+    pub async fn declare_limited_queue(&self, name: &str, limit: i32) {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(limit));
+        self.channel().await.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    }
+
     /// Removes the queue's messages, and returns how many there were.
     pub async fn purge(&self, queue: &str) -> u32 {
         self.channel().await.queue_purge(queue.into(), QueuePurgeOptions::default()).await.unwrap()

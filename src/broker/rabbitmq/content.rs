@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
@@ -8,6 +10,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::message::{Envelope, is_read};
+
+/// Why and from where the broker has dead-lettered the message, the last time first.
+const DEATHS: &str = "x-death";
 
 /// What a message holds: body and properties as the broker delivered them.
 #[derive(Clone)]
@@ -47,6 +52,39 @@ impl Content {
 
     pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &AMQPValue)> {
         self.properties.headers().iter().flatten().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Body in base64 and properties, for a file.
+    ///
+    /// # Errors
+    /// A property that JSON cannot say, such as a number that is none.
+    pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        let properties = serde_json::to_value(&self.properties)?;
+        Ok(serde_json::json!({ "body": STANDARD.encode(&self.body), "properties": properties }))
+    }
+
+    /// What [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn from_json(json: &serde_json::Value) -> Result<Self, String> {
+        let body = json.get("body").and_then(serde_json::Value::as_str).ok_or("`body` is missing")?;
+        let body = STANDARD.decode(body).map_err(|error| format!("`body` is no base64: {error}"))?;
+        let properties = json.get("properties").cloned().ok_or("`properties` are missing")?;
+        let properties = serde_json::from_value(properties).map_err(|error| format!("`properties`: {error}"))?;
+        Ok(Self::new(body, properties))
+    }
+
+    /// The broker's last note of why and from where it dead-lettered the message: its reason, the queue, and when.
+    pub(super) fn last_death(&self) -> Option<(&str, &str, Option<OffsetDateTime>)> {
+        let (_, AMQPValue::FieldArray(deaths)) = self.headers().find(|(name, _)| *name == DEATHS)? else { return None };
+        let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
+        let text = |name: &str| last.inner().get(name).and_then(|value| texts((DEATHS, value))).map(|(_, text)| text);
+        let time = match last.inner().get("time") {
+            Some(AMQPValue::Timestamp(seconds)) => moment(*seconds),
+            _ => None,
+        };
+        Some((text("reason")?, text("queue")?, time))
     }
 
     pub(super) const fn body(&self) -> &Bytes {

@@ -1,5 +1,5 @@
 use lapin::options::BasicAckOptions;
-use lapin::types::{AMQPValue, ShortString};
+use lapin::types::ShortString;
 
 use super::confirms::Confirmed;
 use super::content::{Content, number};
@@ -13,9 +13,7 @@ use crate::broker::role::Role;
 use crate::message::Envelope;
 
 /// How often the broker has delivered the message before; kept by quorum queues.
-const DELIVERY_COUNT: &str = "x-delivery-count";
-/// Why and from where the broker has dead-lettered the message, the last time first.
-const DEATHS: &str = "x-death";
+pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// Which queue a delivery comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +99,7 @@ impl port::Delivery for Delivery {
     }
 
     fn has_expired(&self) -> bool {
-        let deaths = self.content.headers().find(|(name, _)| *name == DEATHS);
-        let Some((_, AMQPValue::FieldArray(deaths))) = deaths else { return false };
-        let Some(AMQPValue::FieldTable(last)) = deaths.as_slice().first() else { return false };
-        match last.inner().get("reason") {
-            Some(AMQPValue::LongString(reason)) => reason.as_bytes() == b"expired",
-            _ => false,
-        }
+        self.content.last_death().is_some_and(|(reason, ..)| reason == "expired")
     }
 
     fn route(&self) -> (&str, &str) {

@@ -10,6 +10,7 @@
 //! | `broker` | [`RabbitMq`]: opens one session after the other |
 //! | `session`, `session_end` | opening and closing a session; its one end, shared by all its parts |
 //! | `address`, `dial`, `connection` | where the broker is; the first of its addresses that answers; a connection that can always be cut |
+//! | `connection_pair` | one connection to consume and one to publish, with one end |
 //! | `connection_watch` | ends the session with its connection |
 //! | `names`, `topology_item`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
 //! | `refusal`, `remedy` | what lapin's errors mean; what a refused declaration means, and what to do |
@@ -17,6 +18,7 @@
 //! | `consumers`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
 //! | `publisher`, `outbound`, `confirms/` | publishing; what goes onto the wire; which publishes are safe |
 //! | `replies` | direct replies, kept apart: a bad address makes the broker close the connection |
+//! | `dead_queue` | reading dead letters, for the command line |
 //! | `event_subscription` | watching events, for the command line |
 //! | `io_runtime` | what lapin needs when a connection ends, started in time |
 
@@ -24,9 +26,11 @@ mod address;
 mod broker;
 mod confirms;
 mod connection;
+mod connection_pair;
 mod connection_watch;
 mod consumers;
 mod content;
+mod dead_queue;
 mod delivery;
 mod dial;
 mod event_subscription;
@@ -47,6 +51,7 @@ mod upkeep;
 pub use broker::RabbitMq;
 pub use confirms::Confirmed;
 pub use content::Content;
+pub use dead_queue::{DeadLetter, DeadQueue, LetterTag};
 pub use delivery::Delivery;
 pub use event_subscription::EventSubscription;
 pub use inspection::{Finding, Inspection, Status, inspect};

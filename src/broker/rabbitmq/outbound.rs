@@ -4,6 +4,7 @@ use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::content::Content;
+use super::delivery::DELIVERY_COUNT;
 use crate::broker::delivery_kind::DeliveryKind;
 use crate::broker::publish_error::PublishError;
 use crate::broker::target::Target;
@@ -14,8 +15,6 @@ const HEADERS_DROPPED: &str = "cancel-worker-headers-dropped";
 /// What a dead letter keeps of properties that would harm it.
 const EXPIRATION: &str = "cancel-worker-expiration";
 const USER_ID: &str = DeadLetterHeaders::USER_ID;
-/// The broker's count of deliveries from the queue that the message leaves.
-const DELIVERY_COUNT: &str = "x-delivery-count";
 /// What the broker's headers on why and where it dead-lettered a message begin with. With them it would take what comes
 /// back from a wait queue for a message that goes in circles, and drop it.
 const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
@@ -23,6 +22,35 @@ const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Headers that would route the message to further queues, by whatever exchange it is published to.
 const ROUTING_HEADERS: [(&str, &str); 2] = [("CC", "cancel-worker-cc"), ("BCC", "cancel-worker-bcc")];
+
+/// What the workers' headers begin with.
+const NOTES: &str = "cancel-worker-";
+
+/// Which headers of a message go with it when it is published again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeptHeaders {
+    /// All.
+    All,
+    /// All but what the broker notes of why it dead-lettered it.
+    WithoutDeaths,
+    /// Those of whoever published it first, and every one of them: what the broker and the workers have noted goes.
+    Senders,
+}
+
+impl KeptHeaders {
+    /// What goes to a target.
+    pub(super) const fn of(target: &Target) -> Self {
+        if matches!(target, Target::Wait(_)) { Self::WithoutDeaths } else { Self::All }
+    }
+
+    fn drop(self, name: &str) -> bool {
+        match self {
+            Self::All => false,
+            Self::WithoutDeaths => DEATHS.iter().any(|death| name.starts_with(death)),
+            Self::Senders => name.starts_with("x-") || name.starts_with(NOTES),
+        }
+    }
+}
 
 const PERSISTENT: u8 = 2;
 const APP_ID: &str = "cancel-worker";
@@ -73,10 +101,11 @@ impl Outbound {
 
     /// The original as it is, plus `headers`. What differs: it is persistent; it does not expire, claim a user or name
     /// further queues, which would lose it, have it refused or send it elsewhere (headers with our prefix say so
-    /// instead); and where the headers of both do not fit into one frame, the original's are dropped, which a header says.
+    /// instead); and where the headers of both do not fit into one frame, the original's are dropped, which a header says,
+    /// unless they are what its publisher is to be understood by.
     pub(super) fn forward(
         route: (String, String),
-        target: &Target,
+        kept_headers: KeptHeaders,
         original: &Content,
         mut headers: Vec<(String, String)>,
         frame_max: usize,
@@ -93,12 +122,7 @@ impl Outbound {
         }
 
         let mut originals = FieldTable::default();
-        let comes_back = matches!(target, Target::Wait(_));
-        let is_dropped = |name: &str| {
-            name == DELIVERY_COUNT
-                || name == DeliveryKind::HEADER
-                || (comes_back && DEATHS.iter().any(|death| name.starts_with(death)))
-        };
+        let is_dropped = |name: &str| name == DELIVERY_COUNT || name == DeliveryKind::HEADER || kept_headers.drop(name);
         for (name, value) in original.headers().filter(|(name, _)| !is_dropped(name)) {
             let name = ROUTING_HEADERS.iter().find(|(routing, _)| *routing == name).map_or(name, |(_, kept)| kept);
             originals.insert(short("header", name)?, value.clone());
@@ -107,6 +131,9 @@ impl Outbound {
         let whole = kept.clone().with_headers(with_headers(originals, headers.clone())?);
         if frame_size(&whole) <= frame_max {
             return Self::addressed(route, original.body().clone(), whole);
+        }
+        if kept_headers == KeptHeaders::Senders {
+            return Err(PublishError::TooLarge { what: "properties", size: frame_size(&whole), limit: frame_max });
         }
         headers.push((HEADERS_DROPPED.to_owned(), bytes.to_string()));
         let headers = with_headers(FieldTable::default(), headers)?;
@@ -253,7 +280,7 @@ mod tests {
         let original = Content::new(b"body".to_vec(), properties);
         let ours = vec![("cancel-worker-reason".to_owned(), "why".to_owned())];
 
-        let letter = Outbound::forward(route(), &Target::Dead, &original, ours, 4096).expect("it fits");
+        let letter = Outbound::forward(route(), KeptHeaders::All, &original, ours, 4096).expect("it fits");
         let properties = &letter.properties;
         assert_eq!(*letter.body, *b"body");
         assert_eq!((*properties.delivery_mode(), *properties.priority()), (Some(2), Some(4)));
@@ -274,11 +301,11 @@ mod tests {
         let original = Content::new(b"body".to_vec(), BasicProperties::default().with_headers(headers));
         let ours = || vec![("cancel-worker-reason".to_owned(), "w".repeat(100))];
 
-        let letter = Outbound::forward(route(), &Target::Dead, &original, ours(), 4096).expect("ours fit");
+        let letter = Outbound::forward(route(), KeptHeaders::All, &original, ours(), 4096).expect("ours fit");
         assert_eq!(header(&letter, "h"), None);
         assert_eq!(header(&letter, HEADERS_DROPPED), Some(&AMQPValue::LongString("4083".into())));
         assert!(frame_size(&letter.properties) <= 4096);
-        let whole = Outbound::forward(route(), &Target::Dead, &original, ours(), 8192).expect("all fits");
+        let whole = Outbound::forward(route(), KeptHeaders::All, &original, ours(), 8192).expect("all fits");
         assert!(header(&whole, "h").is_some() && header(&whole, HEADERS_DROPPED).is_none());
     }
 }

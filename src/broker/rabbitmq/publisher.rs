@@ -6,9 +6,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::confirms::{Confirmed, Job, Ledger, LedgerContext};
 use super::connection::BrokerConnection;
+use super::content::Content;
 use super::delivery::Delivery;
 use super::names::{Names, reply_route};
-use super::outbound::Outbound;
+use super::outbound::{KeptHeaders, Outbound};
 use super::replies::Replies;
 use super::session_end::SessionEnd;
 use super::upkeep::Upkeep;
@@ -67,6 +68,45 @@ impl Publisher {
         self.repeated.load(Ordering::Relaxed)
     }
 
+    /// Publishes a dead letter as a message once more: without what the broker and the workers have noted on it, plus
+    /// `headers`.
+    ///
+    /// # Errors
+    /// As for [`publish`](port::Publisher::publish).
+    pub async fn replay(
+        &self,
+        target: &Target,
+        letter: &Content,
+        headers: Vec<(String, String)>,
+    ) -> Result<Confirmed, PublishError> {
+        self.again(target, KeptHeaders::Senders, letter, headers).await
+    }
+
+    /// Publishes a message with its body and properties as they are, plus `headers`, as
+    /// [`forward`](port::Publisher::forward) does.
+    ///
+    /// # Errors
+    /// As for [`publish`](port::Publisher::publish).
+    pub async fn forward_content(
+        &self,
+        target: &Target,
+        content: &Content,
+        headers: Vec<(String, String)>,
+    ) -> Result<Confirmed, PublishError> {
+        self.again(target, KeptHeaders::of(target), content, headers).await
+    }
+
+    async fn again(
+        &self,
+        target: &Target,
+        kept: KeptHeaders,
+        content: &Content,
+        headers: Vec<(String, String)>,
+    ) -> Result<Confirmed, PublishError> {
+        let route = self.names.route(target);
+        self.confirmed(Outbound::forward(route, kept, content, headers, self.frame_max)?).await
+    }
+
     async fn settled(&self, message: Outbound) -> Result<Confirmed, PublishError> {
         let over = || PublishError::SessionOver(self.over.cause().unwrap_or(BrokerError::Closed));
         let (answer, answered) = oneshot::channel();
@@ -102,8 +142,7 @@ impl port::Publisher for Publisher {
         delivery: &Delivery,
         headers: Vec<(String, String)>,
     ) -> Result<Confirmed, PublishError> {
-        let route = self.names.route(target);
-        self.confirmed(Outbound::forward(route, target, delivery.content(), headers, self.frame_max)?).await
+        self.forward_content(target, delivery.content(), headers).await
     }
 
     /// The broker blocks a connection at its first publish in an alarm, says so, and still answers that publish: so the

@@ -11,6 +11,7 @@ pub(super) enum Refusal {
     NotFound,
     NotAllowed,
     Precondition,
+    Locked,
     Other,
 }
 
@@ -21,6 +22,7 @@ pub(super) fn refusal(error: &lapin::Error) -> Option<(Refusal, &AMQPError)> {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Refusal::Access,
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Refusal::NotFound,
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Refusal::Precondition,
+        AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED) => Refusal::Locked,
         AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => Refusal::NotAllowed,
         _ => Refusal::Other,
     };

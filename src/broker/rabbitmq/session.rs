@@ -6,21 +6,17 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::confirms::Confirmed;
-use super::connection::BrokerConnection;
-use super::connection_watch::spawn_watch;
+use super::connection_pair::ConnectionPair;
 use super::consumers::Consumers;
 use super::delivery::Delivery;
 use super::event_subscription::EventSubscription;
-use super::names::Names;
 use super::publisher::Publisher;
-use super::replies::Replies;
-use super::session_end::{EndOnDrop, SessionEnd};
+use super::session_end::SessionEnd;
 use super::topology::{self, Findings};
 use super::topology_item::TopologyItem;
-use super::upkeep::{self, TopologyChecker, Upkeep};
+use super::upkeep::{self, TopologyChecker};
 use crate::broker::error::BrokerError;
 use crate::broker::port;
-use crate::broker::role::Role;
 use crate::broker::session_kind::SessionKind;
 use crate::settings;
 use crate::telemetry::Meters;
@@ -30,21 +26,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Two connections and everything on them. The first fault ends it; then it is dropped, and another opened.
 pub struct Session {
+    pair: ConnectionPair,
     consumers: Consumers,
-    publisher: Publisher,
-    over: SessionEnd,
-    names: Arc<Names>,
-    consume: Arc<BrokerConnection>,
-    publish: Arc<BrokerConnection>,
-    upkeep: Arc<Upkeep>,
-    blocked: watch::Receiver<bool>,
     /// What was missing when the session was opened, and was made.
     made: Vec<TopologyItem>,
-    /// Of the node, without the password.
-    address: String,
     /// For what the broker has to answer.
     limit: Duration,
-    _end: EndOnDrop,
 }
 
 impl Session {
@@ -89,66 +76,42 @@ impl Session {
         kind: SessionKind,
         meters: &Arc<Meters>,
     ) -> Result<Self, BrokerError> {
-        let (consume, address) = BrokerConnection::open_any(addresses, Role::Consume, settings, worker, jitter).await?;
+        let pair = ConnectionPair::open(settings, addresses, worker).await?;
+        let ConnectionPair { consume, names, upkeep, over, address, .. } = &pair;
         let limit = *settings.connect_timeout;
-        let publish = BrokerConnection::open(address, Role::Publish, *settings.heartbeat, worker, limit).await?;
-        let publish = Arc::new(publish);
-        let names = Arc::new(Names::new(&settings.topology));
         let made = match kind {
             SessionKind::Work => {
                 let Findings { made, depths, .. } =
-                    topology::apply(&consume, address, &names, &settings.topology).await?;
-                depths.tell(&names, meters);
+                    topology::apply(consume, address, names, &settings.topology).await?;
+                depths.tell(names, meters);
                 // It would have ended with the first.
                 meters.topology_problems(0);
+                let checker = TopologyChecker {
+                    connection: Arc::clone(consume),
+                    address: address.clone(),
+                    names: Arc::clone(names),
+                    settings: settings.topology.clone(),
+                    timeout: limit,
+                    meters: Arc::clone(meters),
+                };
+                tokio::spawn(Arc::clone(upkeep).run(checker, over.clone()));
                 made
             }
             SessionKind::Quarantine => Vec::new(),
         };
-
-        let consume = Arc::new(consume);
-        let over = SessionEnd::default();
-        spawn_watch(&consume, over.clone());
-        let blocked = spawn_watch(&publish, over.clone());
-        let consumers = Consumers::new(consume.channel().await?, &names, kind, worker, over.clone());
-        let replies = Replies::new(address.clone(), settings, worker);
-        let timeout = *settings.confirm_timeout;
-        let upkeep = Arc::<Upkeep>::default();
-        let publisher = Publisher::open(
-            &publish,
-            blocked.clone(),
-            Arc::clone(&names),
-            timeout,
-            replies,
-            over.clone(),
-            Arc::clone(&upkeep),
-        )
-        .await?;
-        let _end = EndOnDrop(over.clone());
-        if kind == SessionKind::Work {
-            let checker = TopologyChecker {
-                connection: Arc::clone(&consume),
-                address: address.clone(),
-                names: Arc::clone(&names),
-                settings: settings.topology.clone(),
-                timeout: limit,
-                meters: Arc::clone(meters),
-            };
-            tokio::spawn(Arc::clone(&upkeep).run(checker, over.clone()));
-        }
-        let address = address.to_string();
-        Ok(Self { consumers, publisher, over, names, consume, publish, upkeep, blocked, made, address, limit, _end })
+        let consumers = Consumers::new(consume.channel().await?, names, kind, worker, over.clone());
+        Ok(Self { pair, consumers, made, limit })
     }
 
     /// The broker took too long: the session is over.
     fn late(&self, stage: &'static str) -> BrokerError {
-        self.over.end(BrokerError::TimedOut { address: self.address.clone(), stage, limit: self.limit })
+        self.pair.over.end(BrokerError::TimedOut { address: self.pair.address.to_string(), stage, limit: self.limit })
     }
 
     /// Tells when and why the session is over.
     #[must_use]
     pub fn over(&self) -> SessionEnd {
-        self.over.clone()
+        self.pair.over.clone()
     }
 
     /// Says what was missing when this session was opened and has been made: a matter of course the first time, and later
@@ -166,7 +129,7 @@ impl Session {
     /// # Errors
     /// The session is over.
     pub async fn subscribe_to_events(&self) -> Result<EventSubscription, BrokerError> {
-        EventSubscription::open(&self.consume, &self.names, self.over.clone()).await
+        EventSubscription::open(&self.pair.consume, &self.pair.names, self.pair.over.clone()).await
     }
 }
 
@@ -176,7 +139,7 @@ impl port::Session for Session {
     type Publisher = Publisher;
 
     fn publisher(&self) -> Publisher {
-        self.publisher.clone()
+        self.pair.publisher.clone()
     }
 
     /// Within `amqp.connect_timeout`.
@@ -191,7 +154,7 @@ impl port::Session for Session {
     async fn next(&mut self) -> Result<Delivery, BrokerError> {
         tokio::select! {
             biased;
-            cause = self.over.ended() => Err(cause),
+            cause = self.pair.over.ended() => Err(cause),
             delivery = std::future::poll_fn(|context| self.consumers.poll_next(context)) => delivery,
         }
     }
@@ -206,24 +169,16 @@ impl port::Session for Session {
     }
 
     fn blocked(&self) -> watch::Receiver<bool> {
-        self.blocked.clone()
+        self.pair.blocked.clone()
     }
 
     /// The session looks at them once a minute, and at once where a publish found no queue.
     fn topology_problem(&self) -> impl Fn() -> Option<String> + Send + 'static {
-        let upkeep = Arc::clone(&self.upkeep);
+        let upkeep = Arc::clone(&self.pair.upkeep);
         move || upkeep.problem()
     }
 
     async fn close(self) {
-        self.over.end(BrokerError::Closed);
-        let Self { consume, publish, .. } = self;
-        tokio::join!(consume.close(), publish.close());
+        self.pair.close().await;
     }
-}
-
-/// From 0 to 1.
-#[expect(clippy::disallowed_methods, reason = "rolled here, at the edge; what decides by it takes it as an argument")]
-fn jitter() -> f64 {
-    fastrand::f64()
 }

@@ -88,6 +88,24 @@ impl<'a> ResultEvent<'a> {
         }
     }
 
+    /// The answer to a request of which nothing is known but that nobody carried it through.
+    #[must_use]
+    pub fn given_up(request: &'a CancelRequest, conclusion: &'a Conclusion, finished_at: OffsetDateTime) -> Self {
+        Self {
+            key: request.key(),
+            identity: &request.identity,
+            details: &request.details,
+            name: Some(request.name.as_str()),
+            outcome: conclusion.outcome,
+            operation: None,
+            context: request.details.context.as_ref(),
+            error: ErrorView::of(conclusion.outcome, conclusion.error.as_ref()),
+            accepted_at: None,
+            finished_at,
+            attempts: None,
+        }
+    }
+
     /// The answer to a request that could not be used; `None` where nothing tells whose it is.
     #[must_use]
     pub fn unusable(request: &'a Unusable, finished_at: OffsetDateTime) -> Option<Self> {
