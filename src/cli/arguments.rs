@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::dead::Dead;
-use crate::settings::{Loaded, SettingsError, load};
+use super::settings_arguments::SettingsArguments;
 
 /// Cancels long-running operations on request from a message queue, and answers each request with one result event.
 #[derive(Debug, Parser)]
@@ -28,19 +28,6 @@ pub(super) enum Command {
     Dead(Dead),
     /// Serve a scripted Operations API for demos and tests
     Simulate(Simulate),
-}
-
-#[derive(Args, Clone, Debug, Default)]
-pub(super) struct SettingsArguments {
-    /// Settings file (TOML); several are read in order, later ones win
-    #[arg(long = "config", value_name = "FILE", global = true)]
-    files: Vec<PathBuf>,
-}
-
-impl SettingsArguments {
-    pub(super) fn load(&self, overrides: &[(&str, String)]) -> Result<Loaded, SettingsError> {
-        load(&self.files, overrides)
-    }
 }
 
 #[derive(Args, Debug)]

@@ -6,6 +6,8 @@
 //! | `run`, `cancel`, `request`, `check`, `simulate` | the commands |
 //! | `dead/` | the command that looks after dead letters |
 //! | `startup`, `signals` | runtime and log; SIGTERM and its kin |
+//! | `settings_arguments` | which settings files |
+//! | `output` | standard output |
 //! | `names` | operations' names, from arguments or a file |
 //! | `named_files` | the files that settings name: can they be read, and by whom else |
 //! | `limits` | whether the process may open enough files |
@@ -20,8 +22,10 @@ mod limits;
 mod main;
 mod named_files;
 mod names;
+mod output;
 mod request;
 mod run;
+mod settings_arguments;
 mod signals;
 mod simulate;
 mod startup;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::poison::take_raw;
 use crate::support::{Broker, Process, persistent};
@@ -168,14 +168,14 @@ const CHOSEN: usize = 50;
 
 /// Waits until the broker has found out that whoever held letters is gone, and has put them back.
 async fn all_back(env: &TestEnv, least: u32) {
-    let (mut before, end) = (0, std::time::Instant::now() + PATIENCE);
+    let (mut before, end) = (0, Instant::now() + PATIENCE);
     loop {
         sleep(Duration::from_millis(150)).await;
         let depth = env.depth("dead").await;
         if depth >= least && depth == before {
             return;
         }
-        assert!(std::time::Instant::now() < end, "{depth} letters are back");
+        assert!(Instant::now() < end, "{depth} letters are back");
         before = depth;
     }
 }

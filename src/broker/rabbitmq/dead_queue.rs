@@ -3,9 +3,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::time::{sleep, timeout};
@@ -34,7 +32,7 @@ const BACK_INTERVAL: Duration = Duration::from_millis(20);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Consumers that hold letters, one after the other. When a channel ends, a quorum queue takes back what its consumers held
-/// in the order of their tags; of more than 32 in no order, and each get is such a consumer.
+/// in the order in which they came; of more than 32, as each get would be one, RabbitMQ 3.10 does so in no order.
 const MAX_CONSUMERS: u32 = 30;
 
 /// The fewest letters that a consumer holds.
@@ -172,21 +170,36 @@ impl DeadQueue {
         &self,
         bound: u32,
     ) -> Result<(u32, impl Stream<Item = Result<DeadLetter, BrokerError>>), BrokerError> {
-        // It goes through the leader, and tells how many are behind: what a declare says of a queue without a leader is untrue.
-        let queue = ShortString::try_new(self.name()).unwrap_or_default();
-        let first = self.answered(self.channel.basic_get(queue, BasicGetOptions::default())).await?;
-        let count = first.as_ref().map_or(0, |first| first.message_count.saturating_add(1).min(bound));
+        let mut count = self.depth().await?.messages;
+        while count == 0 && !self.is_empty().await? {
+            count = self.depth().await?.messages;
+        }
+        let count = count.min(bound);
         self.left.store(count, Relaxed);
-        let first = stream::iter(first.map(|first| Ok(self.letter(first.delivery))));
         let held = u16::try_from(count / MAX_CONSUMERS + 1).unwrap_or(u16::MAX).max(MIN_HELD);
-        let left = count.saturating_sub(1);
         let reading =
-            Reading { queue: self, consumer: None, consumers: 0, held, received: 0, is_cancelled: false, left };
-        let rest = stream::try_unfold(reading, async |mut reading| {
+            Reading { queue: self, consumer: None, consumers: 0, held, received: 0, is_cancelled: false, left: count };
+        let letters = stream::try_unfold(reading, async |mut reading| {
             let next = reading.next().await?;
             Ok(next.map(|letter| (letter, reading)))
         });
-        Ok((count, first.chain(rest)))
+        Ok((count, letters))
+    }
+
+    /// Of a queue without a leader, too, a declare says that it has no messages. But it takes no consumer.
+    async fn is_empty(&self) -> Result<bool, BrokerError> {
+        let channel = self.pair.consume.channel().await?;
+        self.answered(channel.basic_qos(1, BasicQosOptions { global: false })).await?;
+        let mut consumer = self.consume(&channel, "cancel-worker dead").await?;
+        let is_empty = timeout(SILENCE, consumer.next()).await.is_err();
+        // What came after all goes back.
+        self.answered(channel.close(200, "OK".into())).await?;
+        Ok(is_empty)
+    }
+
+    async fn consume(&self, channel: &Channel, tag: &str) -> Result<Consumer, BrokerError> {
+        let (queue, tag) = [self.name(), tag].map(|name| ShortString::try_new(name).unwrap_or_default()).into();
+        self.answered(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())).await
     }
 
     async fn depth(&self) -> Result<Depth, BrokerError> {
@@ -349,10 +362,7 @@ impl Reading<'_> {
         let DeadQueue { channel, .. } = self.queue;
         (self.received, self.is_cancelled, self.consumers) = (0, false, self.consumers + 1);
         self.queue.answered(channel.basic_qos(self.held, BasicQosOptions { global: false })).await?;
-        let queue = ShortString::try_new(self.queue.name()).unwrap_or_default();
-        let tag = ShortString::try_new(format!("cancel-worker dead {:04}", self.consumers)).unwrap_or_default();
-        let consume = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
-        self.queue.answered(consume).await
+        self.queue.consume(channel, &format!("cancel-worker dead {:04}", self.consumers)).await
     }
 }
 

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use humantime::parse_duration;
 
 use super::rate::Rate;
-use crate::cli::arguments::SettingsArguments;
+use crate::cli::settings_arguments::SettingsArguments;
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Dead {

@@ -9,12 +9,12 @@ use tokio::time::Interval;
 
 use super::action::{Action, Step};
 use super::arguments::{Care, Filter};
-use super::print;
 use super::rate::Rate;
 use super::reader::{ReadLetter, Reader};
 use super::tally::Tally;
 use crate::broker::PublishError;
 use crate::cli::exit::Exit;
+use crate::cli::output::print;
 use crate::telemetry;
 use crate::worker::now;
 
@@ -31,7 +31,7 @@ pub(super) async fn change(
 ) -> anyhow::Result<Exit> {
     let is_asked = stdin().is_terminal() && stderr().is_terminal() && !care.yes && !care.dry_run;
     let needs_yes = matches!(action, Action::Drop) && !care.yes && !care.dry_run;
-    anyhow::ensure!(is_asked || !needs_yes, "`dead drop` deletes letters: give --yes where nobody can be asked");
+    anyhow::ensure!(is_asked || !needs_yes, "dead drop deletes letters: give --yes where nobody can be asked");
     if action.publishes() && !care.dry_run {
         reader.queue.ready_to_publish().await.context("failed to begin")?;
     }

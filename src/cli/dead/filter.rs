@@ -1,6 +1,7 @@
 use time::OffsetDateTime;
 
 use super::arguments::Filter;
+use crate::cancellation::Reason;
 use crate::message::Letter;
 
 impl Filter {
@@ -12,7 +13,7 @@ impl Filter {
         let age = letter.time.map(|time| now - time);
         let begins = |id: &String| letter.id.to_string().starts_with(id.as_str());
         is_one_of(&self.reasons, Some(letter.reason()))
-            && is_one_of(&self.failed_reasons, letter.failed.map(|reason| reason.as_str()))
+            && is_one_of(&self.failed_reasons, letter.failed.map(Reason::as_str))
             && self.name.as_ref().is_none_or(|pattern| letter.name().is_some_and(|name| is_like(pattern, name)))
             && self.request_id.as_deref().is_none_or(|id| letter.identity() == Some(id))
             && self.newer_than.is_none_or(|span| age.is_some_and(|age| age < span))

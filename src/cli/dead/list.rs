@@ -5,10 +5,10 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 
 use super::arguments::Filter;
-use super::print;
 use super::reader::Reader;
 use super::row::{HEADINGS, table};
 use crate::cli::exit::Exit;
+use crate::cli::output::print;
 use crate::telemetry;
 use crate::worker::now;
 
@@ -79,7 +79,7 @@ pub(super) async fn show(reader: Reader<'_>, id: &str, only_body: bool) -> anyho
     let queue = reader.queue.name();
     anyhow::ensure!(
         shown > 0,
-        "none of the {count} letters of {queue} has an id that begins with {id:?}: see `dead list`"
+        "none of the {count} letters of {queue} has an id that begins with {id:?}: see `cancel-worker dead list`"
     );
     reader.queue.close().await;
     Ok(Exit::Success)

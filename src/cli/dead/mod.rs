@@ -27,7 +27,7 @@ mod summary;
 mod tally;
 mod transfer;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
 
@@ -61,9 +61,4 @@ async fn carry_out(command: &Dead, settings: &Settings) -> anyhow::Result<Exit> 
         Verb::Export { filter, file } => transfer::export(reader, filter, file).await,
         Verb::Import { file } => transfer::import(reader, file).await,
     }
-}
-
-/// Prints on standard output.
-fn print(text: &str) -> anyhow::Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("failed to print")
 }

@@ -3,6 +3,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::reader::ReadLetter;
+use crate::cancellation::Reason;
 
 /// Longest detail in a table, in characters.
 const MAX_DETAIL: usize = 80;
@@ -19,7 +20,7 @@ impl ReadLetter {
             "id": letter.id.to_string(),
             "time": letter.time.and_then(|time| time.format(&Rfc3339).ok()),
             "reason": letter.reason(),
-            "failed_reason": letter.failed.map(|reason| reason.as_str()),
+            "failed_reason": letter.failed.map(Reason::as_str),
             "answered": letter.is_answered(),
             "name": letter.name(),
             "identity": letter.identity(),

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::arguments::Filter;
 use super::explain::{Explained, explain};
-use super::print;
 use super::reader::Reader;
 use super::row::table;
+use crate::cancellation::Reason;
 use crate::cli::exit::Exit;
+use crate::cli::output::print;
 use crate::message::{Letter, OperationName};
 use crate::telemetry;
 use crate::worker::now;
@@ -87,7 +88,7 @@ impl Group {
     fn of(letter: &Letter) -> Self {
         Self {
             reason: letter.reason().to_owned(),
-            failed: letter.failed.map(|reason| reason.as_str()),
+            failed: letter.failed.map(Reason::as_str),
             is_answered: letter.is_answered(),
         }
     }
