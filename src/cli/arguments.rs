@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::dead::Dead;
 use super::settings_arguments::SettingsArguments;
@@ -26,6 +26,10 @@ pub(super) enum Command {
     Check(Check),
     /// Look after the dead queue
     Dead(Dead),
+    /// What the queues hold, what is wrong with them, and what the worker on this machine says
+    Status(Status),
+    /// Ask the worker on this machine whether it lives, or is ready; 0 if it is
+    Probe(Probe),
     /// Serve a scripted Operations API for demos and tests
     Simulate(Simulate),
 }
@@ -106,6 +110,35 @@ pub(super) struct Check {
     /// With --online: the location whose endpoint is asked, such as us-central1 [default: none, or global where all names have one]
     #[arg(long)]
     pub(super) location: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
+    /// JSON instead of text for people
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Probe {
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
+    /// What is asked
+    #[arg(value_name = "live|ready", hide_possible_values = true)]
+    pub(super) kind: ProbeKind,
+    /// Where the worker's admin listener is [default: the setting admin.listen]
+    #[arg(long)]
+    pub(super) address: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProbeKind {
+    /// Whether the process turns: restart it if it does not
+    Live,
+    /// Whether it can do its work now
+    Ready,
 }
 
 #[derive(Args, Debug)]

@@ -129,10 +129,13 @@ impl Report {
                 Err(error) => self.bad_broker("broker", &error.to_string()),
             }
         }
-        for Finding { what, status } in &inspection.topology {
+        for Finding { what, status, .. } in &inspection.topology {
             match status {
                 Ok(Status::Exchange) => self.good("topology", &format!("{what} is there")),
-                Ok(Status::Queue { messages, consumers }) => {
+                Ok(Status::Queue { believed: false, .. }) => self.lines.push(format!(
+                    "WARN topology: {what} is there, but does not answer: it has no leader, or may not be read; bring its nodes back, or grant the permission to read"
+                )),
+                Ok(Status::Queue { messages, consumers, .. }) => {
                     self.good("topology", &format!("{what} is there: {messages} ready, {consumers} consumers"));
                 }
                 Ok(Status::ToBeDeclared) => {

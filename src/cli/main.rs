@@ -4,7 +4,7 @@ use clap::Parser as _;
 
 use super::arguments::{Arguments, Command};
 use super::exit::Exit;
-use super::{cancel, check, dead, request, run, simulate};
+use super::{cancel, check, dead, probe, request, run, simulate, status};
 use crate::telemetry;
 
 /// Parses the arguments and carries out the command.
@@ -18,6 +18,8 @@ pub fn main() -> ExitCode {
         Command::Request(command) => request::run(command),
         Command::Check(command) => check::run(&command),
         Command::Dead(command) => dead::run(&command),
+        Command::Status(command) => status::run(&command),
+        Command::Probe(command) => probe::run(&command),
         Command::Simulate(command) => simulate::run(&command),
     };
     match result {

@@ -143,7 +143,7 @@ async fn an_inspection_finds_everything_and_changes_nothing() {
         after.topology.iter().find(|finding| finding.what == what).unwrap().status.clone()
     };
     assert_eq!(status("exchange"), Ok(Status::Exchange));
-    assert_eq!(status("queue"), Ok(Status::Queue { messages: 1, consumers: 0 }));
+    assert_eq!(status("queue"), Ok(Status::Queue { messages: 1, consumers: 0, believed: true }));
 
     let other = amqp(Broker::shared().uri(), &prefix, &[("amqp.topology.delivery_limit", "3")]);
     let found = soon(inspect(&other, WORKER)).await.unwrap();

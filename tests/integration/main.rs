@@ -52,6 +52,7 @@ mod readiness;
 mod refusals;
 mod remedies;
 mod rotation;
+mod status;
 mod unsettled;
 mod unusable;
 mod worker_faults;

@@ -54,13 +54,18 @@ impl Process {
 
     /// What the worker answers to `GET /readyz`: the status, and its reasons. It needs `admin.listen` set to `127.0.0.1:0`.
     pub async fn readyz(&self) -> (u16, Vec<String>) {
-        let line = self.line_with("answering probes", END).await;
-        let address = line.split(r#""address":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let address = self.admin_address().await;
         let (status, body) = get(&format!("http://{address}/readyz")).await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(answer["ready"], status == 200, "{body}");
         let reasons = answer["reasons"].as_array().unwrap();
         (status, reasons.iter().map(|reason| reason.as_str().unwrap().to_owned()).collect())
+    }
+
+    /// Where it answers probes. It needs `admin.listen` set to `127.0.0.1:0`.
+    pub async fn admin_address(&self) -> String {
+        let line = self.line_with("answering probes", END).await;
+        line.split(r#""address":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned()
     }
 
     /// The file that has these lines too.

@@ -25,6 +25,8 @@ pub struct Inspection {
 pub struct Finding {
     /// Such as `queue "cancel-worker.requests"`.
     pub what: String,
+    /// The name of a queue.
+    pub queue: Option<String>,
     /// Its state, or what is wrong with it and what to do.
     pub status: Result<Status, BrokerError>,
 }
@@ -40,6 +42,8 @@ pub enum Status {
         messages: u32,
         /// Now.
         consumers: u32,
+        /// Of a queue without a leader RabbitMQ says that it has neither.
+        believed: bool,
     },
     /// Not there; a session will declare it.
     ToBeDeclared,
@@ -58,7 +62,7 @@ pub async fn inspect(settings: &settings::Amqp, worker_name: &str) -> Result<Ins
             Ok(connection) => {
                 let mut outcome = Ok(());
                 if inspection.topology.is_empty() {
-                    match tokio::time::timeout(limit, inspect_topology(&connection, address, settings)).await {
+                    match tokio::time::timeout(limit * 3, inspect_topology(&connection, address, settings)).await {
                         Ok(Ok(topology)) => inspection.topology = topology,
                         Ok(Err(error)) => outcome = Err(error),
                         Err(_) => outcome = Err(timed_out(address, settings)),
@@ -78,7 +82,7 @@ fn timed_out(address: &Address, settings: &settings::Amqp) -> BrokerError {
     BrokerError::TimedOut {
         address: address.to_string(),
         stage: "looking at queues and exchanges",
-        limit: *settings.connect_timeout,
+        limit: *settings.connect_timeout * 3,
     }
 }
 
@@ -98,14 +102,20 @@ async fn inspect_topology(
         if !channel.status().connected() {
             channel = connection.channel().await?;
         }
-        let status = look(&channel, &item, settings.topology.declare, address).await;
-        findings.push(Finding { what: item.what(), status });
+        let status = look(connection, &channel, &item, settings.topology.declare, address).await;
+        findings.push(Finding { what: item.what(), queue: item.queue().map(str::to_owned), status });
     }
     Ok(findings)
 }
 
 /// Verifies that the item exists, and only then asks for it with all its arguments: that creates nothing any more.
-async fn look(channel: &Channel, item: &TopologyItem, declare: bool, address: &Address) -> Result<Status, BrokerError> {
+async fn look(
+    connection: &BrokerConnection,
+    channel: &Channel,
+    item: &TopologyItem,
+    declare: bool,
+    address: &Address,
+) -> Result<Status, BrokerError> {
     let ours = declare && !item.is_external();
     let depth = match topology::ensure(channel, item, true).await {
         Ok(depth) => depth,
@@ -114,12 +124,17 @@ async fn look(channel: &Channel, item: &TopologyItem, declare: bool, address: &A
         }
         Err(error) => return Err(fault(&error, item, true, address)),
     };
-    if ours {
+    let Depth { messages, consumers } = depth;
+    let status = match item {
+        TopologyItem::Queue { .. } => {
+            let believed = topology::believed(connection, item, depth, true).await?.is_some();
+            Status::Queue { messages, consumers, believed }
+        }
+        TopologyItem::Exchange { .. } | TopologyItem::Binding { .. } => Status::Exchange,
+    };
+    // A queue without a leader does not answer that.
+    if ours && !matches!(status, Status::Queue { believed: false, .. }) {
         topology::ensure(channel, item, false).await.map_err(|error| fault(&error, item, false, address))?;
     }
-    let Depth { messages, consumers } = depth;
-    Ok(match item {
-        TopologyItem::Queue { .. } => Status::Queue { messages, consumers },
-        TopologyItem::Exchange { .. } | TopologyItem::Binding { .. } => Status::Exchange,
-    })
+    Ok(status)
 }

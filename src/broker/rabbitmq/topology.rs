@@ -238,7 +238,12 @@ async fn put(
     }
     let ours = declare && !item.is_external();
     let found = match ensure(channel, item, true).await {
-        Ok(depth) => Found { missing: false, depth: believed(connection, item, depth, upkeep).await? },
+        Ok(depth) => {
+            // A queue that the session consumes has a consumer.
+            let is_consumed = |names: &Names| item.queue().is_some_and(|queue| names.is_consumed(queue));
+            let asks = upkeep.is_some_and(|names| !is_consumed(names));
+            Found { missing: false, depth: believed(connection, item, depth, asks).await? }
+        }
         Err(error) if ours && matches!(refusal(&error), Some((Refusal::NotFound, _))) => {
             *channel = connection.channel().await?;
             Found { missing: true, depth: None }
@@ -258,18 +263,18 @@ async fn put(
 }
 
 /// A queue without a leader is told to have no messages and no consumers: then only a get, which goes through the leader, tells
-/// that it is empty. Without the permission to read, nobody can tell. A queue that the session consumes has a consumer.
-async fn believed(
+/// that it is empty, and where `asks` says so it is made. Without the permission to read, nobody can tell.
+pub(super) async fn believed(
     connection: &BrokerConnection,
     item: &TopologyItem,
     depth: Depth,
-    upkeep: Option<&Names>,
+    asks: bool,
 ) -> Result<Option<Depth>, BrokerError> {
     let TopologyItem::Queue { name, .. } = item else { return Ok(None) };
     if depth != Depth::default() {
         return Ok(Some(depth));
     }
-    if upkeep.is_none_or(|names| names.is_consumed(&name.name)) {
+    if !asks {
         return Ok(None);
     }
     // A refusal closes it, and what was got goes back with it.

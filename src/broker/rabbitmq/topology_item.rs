@@ -19,6 +19,14 @@ impl TopologyItem {
         }
     }
 
+    /// The name of a queue.
+    pub(super) fn queue(&self) -> Option<&str> {
+        match self {
+            Self::Queue { name, .. } => Some(&name.name),
+            Self::Exchange { .. } | Self::Binding { .. } => None,
+        }
+    }
+
     /// Whether it is a binding, and one of its ends is among these.
     pub(super) fn is_binding_of(&self, items: &[Self]) -> bool {
         let Self::Binding { queue, exchange, .. } = self else { return false };

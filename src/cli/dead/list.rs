@@ -6,9 +6,10 @@ use futures_util::StreamExt as _;
 
 use super::arguments::Filter;
 use super::reader::Reader;
-use super::row::{HEADINGS, table};
+use super::row::HEADINGS;
 use crate::cli::exit::Exit;
 use crate::cli::output::print;
+use crate::cli::table::table;
 use crate::telemetry;
 use crate::worker::now;
 

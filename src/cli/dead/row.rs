@@ -52,19 +52,6 @@ impl ReadLetter {
 /// Of a table of letters.
 pub(super) const HEADINGS: [&str; 8] = ["#", "id", "age", "reason", "replay", "identity", "name", "detail"];
 
-/// Rows with their columns below each other.
-pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
-    let headings = headings.map(str::to_owned);
-    let all = || std::iter::once(&headings).chain(rows);
-    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    all().map(line).collect()
-}
-
 /// Of the largest unit, such as `3h`.
 fn age(span: time::Duration) -> String {
     let seconds = span.whole_seconds().max(0);
@@ -78,9 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_below_each_other() {
-        let rows = [["1".to_owned(), "é".to_owned()], ["22".to_owned(), "long".to_owned()]];
-        assert_eq!(table(["#", "name"], &rows), "#   name\n1   é\n22  long\n");
+    fn an_age_is_of_the_largest_unit() {
         assert_eq!(
             [59, 60, 7200, 200_000].map(|seconds| age(time::Duration::seconds(seconds))),
             ["59s", "1m", "2h", "2d"]
