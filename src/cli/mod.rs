@@ -6,6 +6,7 @@
 //! | `run`, `cancel`, `request`, `check`, `status`, `probe`, `simulate` | the commands |
 //! | `dead/` | the command that looks after dead letters |
 //! | `startup`, `signals` | runtime and log; SIGTERM and its kin |
+//! | `reload` | what a SIGHUP changes |
 //! | `settings_arguments` | which settings files |
 //! | `admin_client` | asks a worker's admin listener |
 //! | `output`, `table` | standard output; a table on it |
@@ -26,6 +27,7 @@ mod named_files;
 mod names;
 mod output;
 mod probe;
+mod reload;
 mod request;
 mod run;
 mod settings_arguments;

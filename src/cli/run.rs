@@ -8,20 +8,24 @@ use tracing::{error, info, warn};
 use super::arguments::Run;
 use super::exit::Exit;
 use super::limits::OpenFiles;
-use super::signals::stop_on_signals;
+use super::reload::Reloader;
+use super::signals::{stop_on_signals, tell_hang_ups};
 use super::startup::{runtime, start_logging};
 use crate::admin::Admin;
 use crate::broker::rabbitmq::start_io_runtime;
 use crate::operations_api::Client;
 use crate::settings::Loaded;
 use crate::telemetry::Telemetry;
-use crate::worker;
+use crate::worker::{self, Control};
 
 /// `run`: the worker itself.
 pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("failed to handle signals")?;
-    let Loaded { settings, warnings, .. } = command.settings.load(&[]).context("failed to start")?;
+    let hang_ups = tell_hang_ups().context("failed to handle signals")?;
+    let loaded = command.settings.load(&[]).context("failed to start")?;
+    let (reloader, admission) = Reloader::new(command.settings, &loaded);
+    let Loaded { settings, warnings, .. } = loaded;
     start_logging(&settings.log, &warnings);
     let name = command.name.unwrap_or_else(default_name);
     start_io_runtime();
@@ -36,7 +40,9 @@ pub(super) fn run(command: Run) -> anyhow::Result<Exit> {
         if let Some(listen) = settings.admin.listen {
             answer_probes(listen, Arc::clone(&telemetry)).await.context("failed to start")?;
         }
-        worker::run(&settings, client, &name, stop, telemetry).await.context("failed to start")?;
+        tokio::spawn(reloader.run(hang_ups));
+        let control = Control { stop, admission };
+        worker::run(&settings, client, &name, control, telemetry).await.context("failed to start")?;
         info!("stopped");
         Ok(Exit::Success)
     });

@@ -98,6 +98,25 @@ impl Admission {
         Self { policy, endpoints, strangers, projects: BoundedMap::new(MAX_PROJECTS) }
     }
 
+    /// From now on this counts. What is known of endpoints and projects stays as far as it still means something.
+    pub fn set_policy(&mut self, policy: AdmissionPolicy, now: Instant) {
+        self.policy = policy;
+        for endpoint in self.endpoints.values_mut().chain(self.strangers.values_mut()) {
+            match (&mut endpoint.breaker, policy.breaker) {
+                (Some(breaker), Some(policy)) => breaker.set_policy(policy),
+                (breaker, policy) => *breaker = policy.map(CircuitBreaker::new),
+            }
+            match (&mut endpoint.limit, policy.endpoint) {
+                (Some(limit), Some(policy)) => limit.set_policy(policy, now),
+                (limit, policy) => *limit = policy.map(|policy| RateLimiter::new(policy, now)),
+            }
+        }
+        match policy.project {
+            Some(policy) => self.projects.values_mut().for_each(|limit| limit.set_policy(policy, now)),
+            None => self.projects.clear(),
+        }
+    }
+
     /// How many circuit breakers are in which state.
     #[must_use]
     pub fn breakers(&self) -> BreakerCounts {
@@ -349,6 +368,30 @@ mod tests {
         assert_eq!(admission.time_left(&retry, now + Duration::from_secs(1)), Some(Duration::from_secs(2)));
         assert_eq!(admission.time_left(&retry, now + Duration::from_secs(3)), None);
         assert_eq!(admission.time_left(&call, now + Duration::from_secs(3)), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn another_policy_leaves_an_open_breaker_open_and_its_limits_count_at_once() {
+        let (mut admission, now) = (admission(), begin());
+        let endpoint = opened(&mut admission, now);
+        let policy = AdmissionPolicy {
+            breaker: Some(BreakerPolicy { failures: 100, ..BREAKER }),
+            endpoint: Some(LIMIT),
+            project: Some(LIMIT),
+        };
+        admission.set_policy(policy, now);
+        let decision = admission.acquire(endpoint, None, false, now, 0.5);
+        assert!(matches!(decision, Decision::CircuitOpen(_)), "{decision:?}");
+        let other = Key::of("other");
+        for _ in 0..3 {
+            let _call = go(admission.acquire(other, Some(other), false, now, 0.5));
+        }
+        let decision = admission.acquire(other, Some(other), false, now, 0.5);
+        assert!(matches!(decision, Decision::RateLimited(_)), "{decision:?}");
+        admission.set_policy(AdmissionPolicy::default(), now);
+        for key in [endpoint, other] {
+            let _call = go(admission.acquire(key, None, false, now, 0.5));
+        }
     }
 
     #[test]

@@ -55,6 +55,16 @@ impl<T> BoundedMap<T> {
         self.entries.iter().map(|(_, entry)| &entry.value)
     }
 
+    /// All of them, to be changed. Does not count as use.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().map(|(_, entry)| &mut entry.value)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Whether the key has an entry. Does not count as use.
     pub(super) fn contains(&self, key: Key) -> bool {
         self.entries.contains(&key)

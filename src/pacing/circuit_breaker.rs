@@ -166,6 +166,11 @@ impl CircuitBreaker {
         }
     }
 
+    /// From now on this counts. What is known stays: an open breaker stays open.
+    pub(super) const fn set_policy(&mut self, policy: BreakerPolicy) {
+        self.policy = policy;
+    }
+
     /// Whether a call may be made now, or when to ask again.
     pub(super) fn decide(&mut self, retry: bool, now: Instant) -> BreakerDecision {
         match &mut self.open {

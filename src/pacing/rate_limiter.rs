@@ -68,6 +68,17 @@ impl RateLimiter {
         }
     }
 
+    /// From now on this counts. The rate keeps its share of the full one: a service that was throttling still is.
+    pub(super) fn set_policy(&mut self, policy: RatePolicy, now: Instant) {
+        self.refill(now);
+        self.rate *= policy.per_second / self.policy.per_second;
+        if !policy.adaptive {
+            self.rate = policy.per_second;
+        }
+        self.tokens = self.tokens.min(policy.burst);
+        self.policy = policy;
+    }
+
     /// Whether a call may go now.
     pub(super) fn is_ready(&mut self, now: Instant) -> bool {
         self.refill(now);
@@ -156,6 +167,18 @@ mod tests {
             }
         }
         gone
+    }
+
+    #[test]
+    fn another_rate_counts_at_once_and_keeps_what_the_service_asked_for() {
+        let begin = tokio::time::Instant::now().into_std();
+        let mut limit = RateLimiter::new(policy(10.0, 5.0), begin);
+        limit.throttled(None, begin);
+        assert!((limit.rate - 7.0).abs() < 1e-9);
+        limit.set_policy(policy(100.0, 2.0), begin);
+        assert!((limit.rate - 70.0).abs() < 1e-9, "{}", limit.rate);
+        limit.set_policy(RatePolicy { adaptive: false, ..policy(4.0, 2.0) }, begin);
+        assert!((limit.rate - 4.0).abs() < 1e-9 && limit.tokens <= 2.0);
     }
 
     #[test]

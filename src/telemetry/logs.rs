@@ -30,6 +30,12 @@ pub enum LogFormat {
 /// The format that [`init`] was told.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
+/// Puts another filter into what [`init`] has made.
+static RELOAD: OnceLock<Reload> = OnceLock::new();
+
+/// Puts another filter into a subscriber.
+type Reload = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
 /// Lines at WARN and ERROR, by the index of their [`LogLevel`].
 static LINES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
@@ -43,8 +49,18 @@ const UNLESS_NAMED: &str = "lapin=off";
 /// call in one process changes nothing.
 pub fn init(format: LogFormat, filter: &str) {
     let format = *FORMAT.get_or_init(|| format);
+    let (dispatch, reload) = dispatch(format, parsed(filter), || StandardError);
     // An error here says that a subscriber is installed already, which is what was wanted.
-    let _ = dispatcher::set_global_default(dispatch(format, parsed(filter), || StandardError));
+    if dispatcher::set_global_default(dispatch).is_ok() {
+        let _ = RELOAD.set(reload);
+    }
+}
+
+/// From now on this filter counts, as for [`init`].
+pub fn set_filter(filter: &str) {
+    if let Some(reload) = RELOAD.get() {
+        reload(parsed(filter));
+    }
 }
 
 /// From now on, what a thread that panics leaves behind is one log line, whatever the filter: where it was, but not what
@@ -109,8 +125,8 @@ fn parsed(filter: &str) -> EnvFilter {
         .unwrap_or_else(|_| EnvFilter::new(format!("{UNLESS_NAMED},error")))
 }
 
-/// What formats events and hands each over as one line.
-fn dispatch<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+/// What formats events and hands each over as one line, and what changes its filter.
+fn dispatch<W>(format: LogFormat, filter: EnvFilter, writer: W) -> (Dispatch, Reload)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -118,9 +134,13 @@ where
     // Of its own, the formatter would complain with `eprintln!`, which panics where standard error cannot be written to.
     let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false).log_internal_errors(false);
     if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        Dispatch::new(builder.json().flatten_event(true).with_current_span(false).finish().with(LineCount))
+        let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Dispatch::new(builder.finish().with(LineCount)), Box::new(move |filter| drop(handle.reload(filter))))
     } else {
-        Dispatch::new(builder.with_ansi(terminal).finish().with(LineCount))
+        let builder = builder.with_ansi(terminal).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Dispatch::new(builder.finish().with(LineCount)), Box::new(move |filter| drop(handle.reload(filter))))
     }
 }
 
@@ -129,7 +149,8 @@ fn line(event: impl FnOnce()) -> Vec<u8> {
     let format = FORMAT.get().copied().unwrap_or(LogFormat::Auto);
     let lines = Memory::default();
     let taken = lines.clone();
-    dispatcher::with_default(&dispatch(format, EnvFilter::new("warn"), move || taken.clone()), event);
+    let (dispatch, _) = dispatch(format, EnvFilter::new("warn"), move || taken.clone());
+    dispatcher::with_default(&dispatch, event);
     lines.take()
 }
 
@@ -205,7 +226,7 @@ mod tests {
     fn lets_through(filter: &str) -> String {
         let lines = Memory::default();
         let taken = lines.clone();
-        let dispatch = dispatch(LogFormat::Json, parsed(filter), move || taken.clone());
+        let (dispatch, _) = dispatch(LogFormat::Json, parsed(filter), move || taken.clone());
         dispatcher::with_default(&dispatch, || {
             tracing::warn!(target: "lapin::channel", "lapin-warn");
             tracing::trace!(target: "lapin::frames", "lapin-trace");

@@ -9,7 +9,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `logs` | [`init`], [`flush`], [`print_line`], [`report_panics`]: what is logged, and in which format |
+//! | `logs` | [`init`], [`flush`], [`print_line`], [`report_panics`], [`set_filter`]: what is logged, and in which format |
 //! | `log_writer` | the thread that writes the lines |
 //! | `of_worker` | [`Telemetry`]: all that one worker tells |
 //! | `meters/` | [what is counted and measured](meters) |
@@ -31,7 +31,7 @@ mod summary;
 mod unix_time;
 
 pub use exposition::{Exposition, expose};
-pub use logs::{LogFormat, flush, init, print_line, report_panics};
+pub use logs::{LogFormat, flush, init, print_line, report_panics, set_filter};
 pub use meters::Meters;
 pub use of_worker::Telemetry;
 pub use process::open_files_limit;

@@ -1,4 +1,6 @@
 use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +25,9 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(5);
 /// each process, shared by all operations.
 #[derive(Debug)]
 pub struct CallPermits {
-    /// None where neither breaker nor limit is in force.
-    admission: Option<Mutex<Admission>>,
+    admission: Mutex<Admission>,
     /// Whether projects are limited.
-    by_project: bool,
+    by_project: AtomicBool,
     problems: Mutex<ApiProblems>,
     meters: Arc<Meters>,
 }
@@ -46,20 +47,26 @@ pub(super) struct Permit<'a> {
     name: &'a OperationName,
     all: &'a CallPermits,
     target: Option<CallTarget>,
-    issued: Option<(&'a Mutex<Admission>, AdmittedCall)>,
+    issued: Option<AdmittedCall>,
 }
 
 impl CallPermits {
     /// For all operations of this process.
     #[must_use]
     pub fn new(policy: AdmissionPolicy, meters: Arc<Meters>) -> Self {
-        let needed = policy != AdmissionPolicy::default();
         Self {
-            admission: needed.then(|| Mutex::new(Admission::new(policy))),
-            by_project: policy.project.is_some(),
+            admission: Mutex::new(Admission::new(policy)),
+            by_project: AtomicBool::new(policy.project.is_some()),
             problems: Mutex::default(),
             meters,
         }
+    }
+
+    /// From now on this counts; what is known of endpoints stays.
+    pub(super) fn set_policy(&self, policy: AdmissionPolicy) {
+        self.by_project.store(policy.project.is_some(), Relaxed);
+        lock(&self.admission).set_policy(policy, Instant::now().into_std());
+        self.measure();
     }
 
     /// What the API's answers tell that somebody has to mend, each a sentence.
@@ -80,7 +87,7 @@ impl CallPermits {
 
     /// Tells of the circuit breakers, and of endpoints that refuse.
     fn measure(&self) {
-        let breakers = self.admission.as_ref().map(|admission| lock(admission).breakers()).unwrap_or_default();
+        let breakers = lock(&self.admission).breakers();
         self.meters.breakers(BreakerState::Closed, breakers.closed);
         self.meters.breakers(BreakerState::Open, breakers.open);
         self.meters.breakers(BreakerState::HalfOpen, breakers.half_open);
@@ -116,12 +123,9 @@ impl<'a> OperationPermits<'a> {
 
     /// How long to wait after a call that tried the endpoint in vain: behind all others.
     pub(super) fn wait_behind(&self) -> Wait {
-        let wait = self
-            .all
-            .admission
-            .as_ref()
-            .zip(self.target)
-            .map(|(admission, target)| lock(admission).wait_behind(target.endpoint, Instant::now().into_std()));
+        let wait =
+            |target: CallTarget| lock(&self.all.admission).wait_behind(target.endpoint, Instant::now().into_std());
+        let wait = self.target.map(wait);
         Wait { wait: wait.unwrap_or_default(), reason: WaitReason::CircuitOpen }
     }
 
@@ -136,12 +140,12 @@ impl<'a> OperationPermits<'a> {
         admit: impl FnOnce(&mut Admission, Key, Option<Key>, std::time::Instant) -> Decision,
     ) -> Result<Permit<'a>, Wait> {
         let Self { name, all, target } = *self;
-        let Some((admission, CallTarget { endpoint, project, .. })) = all.admission.as_ref().zip(target) else {
+        let Some(CallTarget { endpoint, project, .. }) = target else {
             return Ok(Permit { name, all, target, issued: None });
         };
-        let project = all.by_project.then_some(project);
-        match admit(&mut lock(admission), endpoint, project, Instant::now().into_std()) {
-            Decision::Go(admitted) => Ok(Permit { name, all, target, issued: Some((admission, admitted)) }),
+        let project = all.by_project.load(Relaxed).then_some(project);
+        match admit(&mut lock(&all.admission), endpoint, project, Instant::now().into_std()) {
+            Decision::Go(admitted) => Ok(Permit { name, all, target, issued: Some(admitted) }),
             Decision::RateLimited(wait) => Err(Wait { wait, reason: WaitReason::RateLimited }),
             Decision::CircuitOpen(wait) => Err(Wait { wait, reason: WaitReason::CircuitOpen }),
         }
@@ -151,7 +155,7 @@ impl<'a> OperationPermits<'a> {
 impl Permit<'_> {
     /// Whether the call tries an endpoint that was unavailable.
     pub(super) fn is_probe(&self) -> bool {
-        self.issued.as_ref().is_some_and(|(_, admitted)| admitted.is_probe())
+        self.issued.as_ref().is_some_and(AdmittedCall::is_probe)
     }
 
     /// Makes the call. One that the endpoint does not answer, as it answers no other, is given up before its time-out. The
@@ -159,7 +163,7 @@ impl Permit<'_> {
     pub(super) async fn call(mut self, sent: &CallSent, call: impl Future<Output = Reply>) -> Reply {
         let mut reply = match &mut self.issued {
             None => call.await,
-            Some((admission, admitted)) => answer_in_time(admission, admitted, sent, call).await,
+            Some(admitted) => answer_in_time(&self.all.admission, admitted, sent, call).await,
         };
         if let Some(target) = self.target {
             let mut problems = lock(&self.all.problems);
@@ -176,8 +180,8 @@ impl Permit<'_> {
 
     /// Gives the permit back; tells whether that opened the circuit breaker.
     fn record(&mut self, call_result: CallResult) -> bool {
-        let Some((admission, admitted)) = self.issued.take() else { return false };
-        let change = lock(admission).record(&admitted, call_result, Instant::now().into_std());
+        let Some(admitted) = self.issued.take() else { return false };
+        let change = lock(&self.all.admission).record(&admitted, call_result, Instant::now().into_std());
         match change {
             Some(StateChange::Opened) => self.all.meters.breaker_opened(),
             Some(StateChange::Closed) => {}

@@ -17,11 +17,13 @@
 //! | `api_problems` | what answers tell that is the worker's own fault: credentials, endpoints that refuse whoever calls |
 //! | `waiting` | every wait by one table: held in memory or not, at which wait level, what is left; [`WaitBudget`] |
 //! | `settler` | does what was decided; nothing else publishes or acknowledges |
+//! | `control` | [`Control`]: the stop, and what may change while it works |
 //! | `clock` | time and jitter |
 
 mod api_problems;
 mod call_permits;
 mod clock;
+mod control;
 mod dispatcher;
 mod disposition;
 mod driver;
@@ -35,6 +37,7 @@ mod waiting;
 
 pub use call_permits::CallPermits;
 pub use clock::{Clock, now};
+pub use control::Control;
 pub use driver::drive;
 pub use supervisor::{RunError, policy, run, run_on};
 pub use waiting::{Unlimited, Wait, WaitBudget, WaitReason};

@@ -9,7 +9,8 @@
 //! | on its first visit | goes back as a follow-up, without a call, and counts anew |
 //! | that has expired, on its first visit | the same, with the deadline now: it is cancelled once and answered |
 //! | on a later visit | is handled here, alone |
-//! | from its [`MAX_REDELIVERIES`]th redelivery on | answered *failed* with `gave_up`, and kept in the dead queue |
+//! | from its [`MAX_REDELIVERIES`]th redelivery on | goes back with the conclusion *failed*, `gave_up`, and is answered and kept among all others |
+//! | from then on with a conclusion | is answered here |
 //! | that cannot even be parsed | reaches the quarantine's delivery limit, and is dead without an answer |
 
 use tracing::{error, warn};
@@ -49,16 +50,20 @@ impl<O: Operations> Handler<O> {
         self.delay_at_once(case, delivery.kind(), DelayReason::Quarantine)
     }
 
-    /// Answers with what is known, which is nothing unless the answer had to wait; in the least form, for it may be the event
-    /// that ends the sessions.
+    /// Nothing is known of it, and nothing more will be. With that conclusion it goes back, and is answered among all others
+    /// without being handled again: that takes one publish here, where few losses are left. One that has come back from there
+    /// is answered here, in the least form, for it may be the event that ends the sessions.
     fn give_up(&self, mut case: FollowUp, redeliveries: u32, kind: DeliveryKind) -> Disposition {
         let (name, identity) = (&case.request.name, case.request.identity.as_str());
+        if let Some(concluded) = case.concluded.take() {
+            error!(%name, identity, redeliveries, "a request is answered in the quarantine: its answer ended each session before");
+            return self.answer(case, concluded, kind, Form::Least);
+        }
         error!(%name, identity, redeliveries, "a request that ended each session in which it was handled is given up");
         let message = format!("handling it ended {redeliveries} sessions of the worker, whose log says how");
         let error = Some(ErrorDetail { message, ..ErrorDetail::default() });
         let conclusion = Conclusion { outcome: Outcome::Failed(Reason::GaveUp), error };
-        let given_up = || Concluded { conclusion, finished_at: self.clock.now() };
-        let concluded = case.concluded.take().unwrap_or_else(given_up);
-        self.answer(case, concluded, kind, Form::Least)
+        case.concluded = Some(Concluded { conclusion, finished_at: self.clock.now() });
+        self.delay_at_once(case, kind, DelayReason::Quarantine)
     }
 }

@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use super::call_permits::CallPermits;
 use super::clock::{Clock, jitter};
+use super::control::Control;
 use super::dispatcher::{DispatchEnd, Limits, QUARANTINE_PREFETCH, session_label, work};
 use super::handler::{Handler, PUBLISHING_KIB};
 use super::in_hand::Fault;
@@ -45,7 +46,7 @@ const ATTEMPT_AFTER_LOSS: u32 = 3;
 /// From one line to the next that say the same failure.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Works until `stop` is cancelled: builds a session, works in it until a fault, builds the next, for ever.
+/// Works until it is told to stop: builds a session, works in it until a fault, builds the next, for ever.
 ///
 /// # Errors
 /// Only before the first session: the broker refuses the settings (login, vhost, permissions, arguments of queues).
@@ -54,11 +55,11 @@ pub async fn run<O: Operations>(
     settings: &Settings,
     operations: O,
     worker: &str,
-    stop: CancellationToken,
+    control: impl Into<Control>,
     telemetry: Arc<Telemetry>,
 ) -> Result<(), RunError> {
     let broker = RabbitMq::new(&settings.amqp, worker, Arc::clone(&telemetry.meters));
-    run_on(Arc::new(broker), settings, operations, worker, stop, telemetry, Clock::system()).await
+    run_on(Arc::new(broker), settings, operations, worker, control, telemetry, Clock::system()).await
 }
 
 /// As [`run`], on any broker and by any clock.
@@ -70,10 +71,11 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
     settings: &Settings,
     operations: O,
     worker: &str,
-    stop: CancellationToken,
+    control: impl Into<Control>,
     telemetry: Arc<Telemetry>,
     clock: Clock,
 ) -> Result<(), RunError> {
+    let Control { stop, mut admission } = control.into();
     let meters = &telemetry.meters;
     let handler = Arc::new(handler(settings, operations, worker, stop.clone(), clock, Arc::clone(meters))?);
     meters.limit(Consumed::Requests, settings.amqp.prefetch);
@@ -101,6 +103,13 @@ pub async fn run_on<B: Broker + 'static, O: Operations>(
     background.spawn(async move { measuring.meters.watch_loop().await });
     let forgetting = Arc::clone(&handler);
     background.spawn(async move { forgetting.call_permits.forget_old_problems().await });
+    let reloading = Arc::clone(&handler);
+    background.spawn(async move {
+        while admission.changed().await.is_ok() {
+            let policy = *admission.borrow_and_update();
+            reloading.call_permits.set_policy(policy);
+        }
+    });
     telemetry.readiness.watch_api(handler.call_permits.problems());
     let (reconnect, first_session) = (settings.amqp.reconnect()?, Arc::new(Notify::new()));
     let mut quarantine_ended = JoinSet::new();

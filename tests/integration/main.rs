@@ -50,6 +50,7 @@ mod parts_deleted;
 mod poison;
 mod readiness;
 mod refusals;
+mod reload;
 mod remedies;
 mod rotation;
 mod status;

@@ -132,8 +132,8 @@ async fn a_queue_without_a_leader_need_not_be_empty() {
         }
         sleep(Duration::from_millis(500)).await;
     };
-    let dead = all["queues"].as_array().unwrap().iter().find(|row| row["name"] == env.queue("dead").as_str()).unwrap();
-    assert_eq!((&dead["believed"], &dead["ready"]), (&json!(false), &Value::Null), "{all}");
+    let untold: Vec<_> = all["queues"].as_array().unwrap().iter().filter(|row| row["believed"] == false).collect();
+    assert!(!untold.is_empty() && untold.iter().all(|row| row["ready"].is_null()), "{all}");
     let check = run_command(&["check", "--online"], &env.environment(), "").await;
     assert!(check.stdout.contains("WARN topology: queue") && check.stdout.contains("has no leader"), "{check:?}");
 }
