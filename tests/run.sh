@@ -4,8 +4,8 @@
 #   tests/run.sh                 on the RabbitMQ that is installed
 #   tests/run.sh --broker 4.0    on RabbitMQ 4.0, fetched once from Debian trixie (needs root)
 #
-# A fresh Debian machine needs cargo; RabbitMQ and a C compiler are installed where they are missing (as root or
-# with sudo). CANCEL_WORKER_TEST_AMQP names a running broker to use instead of a node of our own.
+# A fresh Debian machine needs cargo; RabbitMQ, Prometheus and a C compiler are installed where they are missing (as root
+# or with sudo). CANCEL_WORKER_TEST_AMQP names a running broker to use instead of a node of our own.
 # The last line counts: "N passed, N failed". A step that fails without a failing test, such as a lint or
 # a test program that crashed, counts as one failure.
 set -euo pipefail
@@ -100,6 +100,13 @@ install_what_is_missing() {
     echo "== Installing openssl"
     "${sudo[@]}" sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install openssl' ||
       missing "failed to install openssl: install it as root once"
+  fi
+  if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
+    command -v apt-get >/dev/null || missing "there is no prometheus with promtool, which tests read the metrics with: install it"
+    echo "== Installing Prometheus"
+    # No service is started by it.
+    "${sudo[@]}" sh -c 'apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install prometheus' ||
+      missing "failed to install prometheus: install it as root once"
   fi
   if [[ -n $broker ]]; then
     [[ -z ${CANCEL_WORKER_TEST_AMQP:-} ]] || missing "--broker $broker is of no use while CANCEL_WORKER_TEST_AMQP names a broker: unset it"

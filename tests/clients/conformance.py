@@ -1,9 +1,11 @@
-"""Google's own clients against the simulator: what they make of its answers is what they would make of Google's.
+"""Google's own clients against the simulator: what they make of its answers is what they would make of Google's. And the
+strict parser of OpenMetrics against a worker.
 
 Run by tests/clients/run.sh with the path of the binary. Nothing but 127.0.0.1 is called.
 """
 
 import json
+import os
 import subprocess
 import sys
 import unittest
@@ -16,9 +18,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import dialogflow_v2, dialogflow_v2beta1
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 PARENT = "projects/p/locations/global"
 SIMULATOR = ""
+BINARY = ""
 
 
 class Anonymous(AnonymousCredentials):
@@ -235,8 +239,33 @@ class Discovery(unittest.TestCase):
         self.assertEqual(calls(flaky)["cancel_calls"], 2)
 
 
+class OpenMetrics(unittest.TestCase):
+    """The strict parser of the format against a worker that has no broker: its metrics are all there from the start."""
+
+    def test_a_scrape_in_open_metrics_is_read_to_its_end(self):
+        environment = {**os.environ, "CANCEL_WORKER__AMQP__URI": "amqp://127.0.0.1:9", "CANCEL_WORKER__ADMIN__LISTEN": "127.0.0.1:0"}
+        command = [BINARY, "run"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as worker:
+            try:
+                line = next(line for line in worker.stderr if "answering probes" in line)
+                request = urllib.request.Request(
+                    f"http://{json.loads(line)['address']}/metrics",
+                    headers={"Accept": "application/openmetrics-text; version=1.0.0"},
+                )
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    self.assertTrue(answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0"))
+                    scrape = answer.read().decode()
+            finally:
+                worker.terminate()
+        families = list(text_string_to_metric_families(scrape))
+        self.assertIn("cancel_worker_results", [family.name for family in families])
+        samples = sum(len(family.samples) for family in families)
+        self.assertEqual(samples, sum(not line.startswith("#") for line in scrape.splitlines()))
+
+
 def main(binary):
-    global SIMULATOR
+    global BINARY, SIMULATOR
+    BINARY = binary
     command = [binary, "simulate", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator:
         try:

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The README files, relative to the top of the tree.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 7] = [
     "README.md",
     "src/README.md",
     "config/README.md",
     "deploy/README.md",
+    "deploy/prometheus/README.md",
     "deploy/contract/README.md",
     "tests/README.md",
 ];

@@ -9,9 +9,9 @@ use crate::markdown::{read, table};
 
 /// What a scrape says of one family.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Family {
+pub struct Family {
     kind: String,
-    labels: BTreeSet<String>,
+    pub labels: BTreeSet<String>,
     series: usize,
 }
 
@@ -46,7 +46,7 @@ fn each_histogram_ends_with_a_bucket_without_a_bound_in_both_formats() {
 }
 
 /// By the name of the series: a histogram's buckets, sum and count are of one family, and count as many series.
-fn families(text: &str) -> BTreeMap<String, Family> {
+pub fn families(text: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in text.lines() {
         if let Some(declared) = line.strip_prefix("# TYPE ") {

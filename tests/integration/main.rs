@@ -48,6 +48,7 @@ mod pacing;
 mod pacing_env;
 mod parts_deleted;
 mod poison;
+mod prometheus;
 mod readiness;
 mod refusals;
 mod reload;

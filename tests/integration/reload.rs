@@ -27,9 +27,7 @@ async fn a_hang_up_takes_over_what_can_change_and_names_the_rest_while_requests_
     worker.line_with("the settings are as they were", PATIENCE).await;
     assert!(!worker.lines().iter().any(|line| line.contains("\"DEBUG\"")));
 
-    write(
-        "[log]\nfilter = \"debug\"\n[rate_limit]\nper_second = 20.0\nburst = 1\n[amqp]\nprefetch = 77\n",
-    );
+    write("[log]\nfilter = \"debug\"\n[rate_limit]\nper_second = 20.0\nburst = 1\n[amqp]\nprefetch = 77\n");
     worker.signal("HUP");
     let taken = worker.line_with("these settings were taken over", PATIENCE).await;
     assert!(taken.contains("log.filter, rate_limit.burst, rate_limit.per_second"), "{taken}");

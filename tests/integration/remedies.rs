@@ -31,7 +31,7 @@ const COMMANDS: [(&str, &str); 9] = [
 ];
 
 /// The lines of the README files that are not this program's, and where they are run.
-const OTHER_LINES: [(&str, &str); 20] = [
+const OTHER_LINES: [(&str, &str); 22] = [
     ("deploy/demo.sh", "what a visitor runs first"),
     ("cargo build --release", "it builds what cargo test builds, with another profile"),
     ("tests/run.sh", "it runs this test"),
@@ -44,6 +44,8 @@ const OTHER_LINES: [(&str, &str); 20] = [
         "rabbitmqctl delete_queue -p / cancel-worker.followups",
         "queues_of_trees_before_the_quarantine_are_drained_and_deleted",
     ),
+    ("promtool check rules deploy/prometheus/rules.yml", "prometheus::the_rules_are_valid_and_fire_where_they_have_to"),
+    ("promtool test rules deploy/prometheus/rules_test.yml", "the same"),
     ("tests/run.sh", "it runs this test"),
     ("tests/run.sh --broker 4.0", "it takes another broker"),
     ("cargo test --test integration a_worker_without_a_session", "tests/run.sh runs it"),
@@ -64,10 +66,11 @@ const OTHER_LINES: [(&str, &str); 20] = [
 ];
 
 /// The README files with commands.
-const README_FILES: [&str; 4] = [
+const README_FILES: [&str; 5] = [
     include_str!("../../README.md"),
     include_str!("../../config/README.md"),
     include_str!("../../deploy/README.md"),
+    include_str!("../../deploy/prometheus/README.md"),
     include_str!("../../tests/README.md"),
 ];
 
