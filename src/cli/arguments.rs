@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
 
 use super::dead::Dead;
 use super::settings_arguments::SettingsArguments;
@@ -107,6 +108,15 @@ pub(super) struct Check {
     /// Also connect: broker, topology, endpoint, credentials
     #[arg(long)]
     pub(super) online: bool,
+    /// With --online: also ask RabbitMQ's management API, read-only, such as http://rabbit.example.com:15672; user and password in the URL, else those of amqp.uri
+    #[arg(long, value_name = "URL", requires = "online")]
+    pub(super) management: Option<Url>,
+    /// With --online: publish one request for an operation that does not exist, and wait for its answer
+    #[arg(long, requires = "online")]
+    pub(super) end_to_end: bool,
+    /// JSON instead of text for people
+    #[arg(long)]
+    pub(super) json: bool,
     /// With --online: the location whose endpoint is asked, such as us-central1 [default: none, or global where all names have one]
     #[arg(long)]
     pub(super) location: Option<String>,

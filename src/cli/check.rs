@@ -3,22 +3,32 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
+use serde_json::json;
+use url::Url;
 
 use super::arguments::Check;
+use super::canary::Canary;
 use super::exit::Exit;
 use super::limits::OpenFiles;
 use super::named_files::{NamedFile, named_files};
 use super::startup::runtime;
-use crate::broker::rabbitmq::{Finding, Inspection, Status, inspect};
+use crate::broker::rabbitmq::{Diagnosis, Finding, Inspection, Severity, Status, examine, inspect};
 use crate::cancellation::{Failure, FailureKind, Reply};
 use crate::message::{NamePatterns, OperationName};
-use crate::operations_api::{Client, Operations as _};
-use crate::settings::{Amqp, Api, CredentialsKind, Loaded, Settings};
+use crate::operations_api::{Call, CallSent, Client, Operations as _};
+use crate::settings::{Amqp, Api, CredentialsKind, Effective, Loaded, Settings};
+use crate::worker::now;
 
 /// RabbitMQ's `consumer_timeout` where nobody has set it.
 const USUAL_CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// `check`: the settings with their sources and, online, everything that they point to. Changes nothing.
+/// A difference that a worker corrects, and that is worth a word.
+const MAX_DIFFERENCE: Duration = Duration::from_secs(5);
+
+const NO_SUCH_LOCATION: &str = "failed to use --location: no pattern of api.names has such a location";
+
+/// `check`: the settings with their sources and, online, everything that they point to. Changes nothing, but that --end-to-end
+/// publishes a request.
 pub(super) fn run(command: &Check) -> anyhow::Result<Exit> {
     let loaded = command.settings.load(&[]).context("failed to check the settings")?;
     let mut report = Report::default();
@@ -27,33 +37,40 @@ pub(super) fn run(command: &Check) -> anyhow::Result<Exit> {
         let settings = &loaded.settings;
         runtime(1).context("failed to start the runtime")?.block_on(async {
             report.broker(settings).await;
-            report.api(settings, command.location.as_deref()).await
+            if let Some(url) = &command.management {
+                report.management(settings, url).await;
+            }
+            report.api(settings, command.location.as_deref()).await?;
+            if command.end_to_end {
+                report.end_to_end(settings, command.location.as_deref()).await?;
+            }
+            anyhow::Ok(())
         })?;
     }
-    report.print().context("failed to print the report")
+    report.print(command.json)
 }
 
-/// Lines as they will be printed, and the worst that was found.
+/// What was found, and the worst of it.
 #[derive(Default)]
 struct Report {
-    lines: Vec<String>,
+    settings: Vec<Effective>,
+    found: Vec<Diagnosis>,
     broker_wrong: bool,
-    api_wrong: bool,
+    other_wrong: bool,
 }
 
 impl Report {
     fn settings(&mut self, loaded: &Loaded) {
         let from_file = loaded.settings.amqp.uri_file.is_some();
-        for setting in &loaded.effective {
-            let is_unused = from_file && setting.key == "amqp.uri";
-            let value = if is_unused { "(not used: amqp.uri_file goes before it)" } else { &setting.value };
-            self.lines.push(format!("     {} = {value}  ({})", setting.key, setting.source));
+        self.settings = loaded.effective.clone();
+        for setting in self.settings.iter_mut().filter(|setting| from_file && setting.key == "amqp.uri") {
+            setting.value = "(not used: amqp.uri_file goes before it)".to_owned();
         }
         for warning in &loaded.warnings {
-            self.lines.push(format!("WARN settings: {warning}"));
+            self.warn("settings", warning.clone());
         }
         match OpenFiles::of(&loaded.settings) {
-            Some(files) if !files.suffice() => self.lines.push(format!("WARN open files: {files}")),
+            Some(files) if !files.suffice() => self.warn("open files", files.to_string()),
             Some(files) => self.good("open files", &files.to_string()),
             None => {}
         }
@@ -79,20 +96,23 @@ impl Report {
     /// What others could read.
     fn secrets(&mut self, settings: &Settings) {
         for uri in settings.amqp.uris.last().iter().filter(|uri| uri.shows_password()) {
-            self.lines.push(format!(
-                "WARN settings: the password for {uri} goes over the network as it is, since amqp:// has no TLS: use amqps://"
-            ));
+            self.warn(
+                "settings",
+                format!(
+                    "the password for {uri} goes over the network as it is, since amqp:// has no TLS: use amqps://"
+                ),
+            );
         }
-        let warnings = named_files(settings).into_iter().filter_map(|file| file.warning());
-        self.lines.extend(warnings.map(|warning| format!("WARN settings: {warning}")));
+        for warning in named_files(settings).into_iter().filter_map(|file| file.warning()) {
+            self.warn("settings", warning);
+        }
     }
 
     /// Opens every file that a setting names, and reads the certificates.
     fn files(&mut self, settings: &Settings) {
         let problems: Vec<String> = named_files(settings).iter().filter_map(NamedFile::problem).collect();
         for problem in &problems {
-            self.api_wrong = true;
-            self.lines.push(format!("FAIL files: {problem}"));
+            self.bad("files", problem);
         }
         if let (true, Err(error)) = (problems.is_empty(), Client::new(&settings.api)) {
             self.bad_api(&error.to_string());
@@ -102,14 +122,14 @@ impl Report {
     /// What the settings leave to others.
     fn topology_notes(&mut self, amqp: &Amqp) {
         if *amqp.unsettled_limit >= USUAL_CONSUMER_TIMEOUT {
-            self.lines.push(format!(
-                "WARN settings: amqp.unsettled_limit is {}, and RabbitMQ takes back what is unacknowledged for longer than its consumer_timeout, 30m unless it is set: choose less, or raise that",
+            self.warn("settings", format!(
+                "amqp.unsettled_limit is {}, and RabbitMQ takes back what is unacknowledged for longer than its consumer_timeout, 30m unless it is set: choose less, or raise that",
                 humantime::format_duration(*amqp.unsettled_limit)
             ));
         }
         if let Some(queue) = &amqp.topology.external.requests_queue {
-            self.lines.push(format!(
-                "WARN settings: queue {queue:?} keeps its own dead-lettering: what it expires, drops, or redelivers too often does not reach the quarantine and gets no answer; let it dead-letter to exchange {:?} with the key \"request\", at least once, with a delivery limit of 5",
+            self.warn("settings", format!(
+                "queue {queue:?} keeps its own dead-lettering: what it expires, drops, or redelivers too often does not reach the quarantine and gets no answer; let it dead-letter to exchange {:?} with the key \"request\", at least once, with a delivery limit of 5",
                 format!("{}.quarantine", amqp.topology.prefix)
             ));
         }
@@ -122,6 +142,26 @@ impl Report {
         }
     }
 
+    async fn management(&mut self, settings: &Settings, url: &Url) {
+        match examine(&settings.amqp, url).await {
+            Ok(found) => {
+                self.other_wrong |= found.iter().any(|diagnosis| diagnosis.severity == Severity::Fail);
+                self.found.extend(found);
+            }
+            Err(error) => self.bad("management", &format!("failed to {error}")),
+        }
+    }
+
+    /// Broker, worker, API, event: whatever the answer is, it proves the whole way.
+    async fn end_to_end(&mut self, settings: &Settings, location: Option<&str>) -> anyhow::Result<()> {
+        let (name, _) = made_up_operation(&settings.api.names, location).context(NO_SUCH_LOCATION)?;
+        match Canary::new(name).fly(settings).await {
+            Ok(told) => self.good("end to end", &told),
+            Err(problem) => self.bad("end to end", &format!("{problem:#}")),
+        }
+        Ok(())
+    }
+
     fn inspection(&mut self, inspection: &Inspection) {
         for (address, result) in &inspection.nodes {
             match result {
@@ -132,8 +172,8 @@ impl Report {
         for Finding { what, status, .. } in &inspection.topology {
             match status {
                 Ok(Status::Exchange) => self.good("topology", &format!("{what} is there")),
-                Ok(Status::Queue { believed: false, .. }) => self.lines.push(format!(
-                    "WARN topology: {what} is there, but does not answer: it has no leader, or may not be read; bring its nodes back, or grant the permission to read"
+                Ok(Status::Queue { believed: false, .. }) => self.warn("topology", format!(
+                    "{what} is there, but does not answer: it has no leader, or may not be read; bring its nodes back, or grant the permission to read"
                 )),
                 Ok(Status::Queue { messages, consumers, .. }) => {
                     self.good("topology", &format!("{what} is there: {messages} ready, {consumers} consumers"));
@@ -150,11 +190,15 @@ impl Report {
     async fn api(&mut self, settings: &Settings, location: Option<&str>) -> anyhow::Result<()> {
         // Why there is none stands in the report already.
         let Ok(client) = Client::new(&settings.api) else { return Ok(()) };
-        let (name, location) = made_up_operation(&settings.api.names, location)
-            .context("failed to use --location: no pattern of api.names has such a location")?;
+        let (name, location) = made_up_operation(&settings.api.names, location).context(NO_SUCH_LOCATION)?;
         self.credentials(&client, &name).await;
         let shown = location.map_or_else(|| "no location".to_owned(), |location| format!("location {location}"));
-        match client.get(&name).await {
+        let sent = CallSent::default();
+        let reply = client.call(Call::Get, &name, &sent).await;
+        if let Some(told) = sent.told_time() {
+            self.clock(told.time - (now() - told.arrived.elapsed()));
+        }
+        match reply {
             Reply::Failure(failure) | Reply::NotMade(failure) => self.api_failure(&failure, &shown, &settings.api),
             Reply::Operation(_) | Reply::Accepted => {
                 self.good("api", &format!("{shown}: the endpoint serves the API"));
@@ -164,13 +208,25 @@ impl Report {
         Ok(())
     }
 
+    /// Deadlines go by the API's clock, and logs by this machine's.
+    fn clock(&mut self, ahead: time::Duration) {
+        let seconds = ahead.whole_seconds();
+        if ahead.unsigned_abs() > MAX_DIFFERENCE {
+            self.warn(
+                "clock",
+                format!("the API's is {seconds} s from this machine's: deadlines go by the API's, logs by this one, so set it"),
+            );
+        } else {
+            self.good("clock", &format!("the API's is {seconds} s from this machine's"));
+        }
+    }
+
     /// Who the worker would be.
     async fn credentials(&mut self, client: &Client, name: &OperationName) {
         match client.caller(name).await {
             Ok(who) => self.good("credentials", &who),
             Err(problem) => {
-                self.api_wrong = true;
-                self.lines.push(format!("FAIL credentials: {problem}"));
+                self.bad("credentials", &problem.to_string());
             }
         }
     }
@@ -195,34 +251,67 @@ impl Report {
         }
     }
 
-    fn good(&mut self, part: &str, what: &str) {
-        self.lines.push(format!("ok   {part}: {what}"));
+    fn good(&mut self, part: &'static str, what: &str) {
+        self.found.push(Diagnosis { severity: Severity::Good, part, what: what.to_owned() });
     }
 
-    fn bad_broker(&mut self, part: &str, what: &str) {
+    fn warn(&mut self, part: &'static str, what: String) {
+        self.found.push(Diagnosis { severity: Severity::Warn, part, what });
+    }
+
+    fn bad(&mut self, part: &'static str, what: &str) {
+        self.other_wrong = true;
+        self.found.push(Diagnosis { severity: Severity::Fail, part, what: what.to_owned() });
+    }
+
+    fn bad_broker(&mut self, part: &'static str, what: &str) {
+        self.bad(part, what);
         self.broker_wrong = true;
-        self.lines.push(format!("FAIL {part}: {what}"));
     }
 
     fn bad_api(&mut self, what: &str) {
-        self.api_wrong = true;
-        self.lines.push(format!("FAIL api: {what}"));
+        self.bad("api", what);
     }
 
-    fn print(self) -> std::io::Result<Exit> {
+    fn print(self, as_json: bool) -> anyhow::Result<Exit> {
+        let exit = match (self.broker_wrong, self.other_wrong) {
+            (true, _) => Exit::Broker,
+            (false, true) => Exit::Failure,
+            (false, false) => Exit::Success,
+        };
         let mut out = std::io::stdout().lock();
-        match self.lines.iter().try_for_each(|line| writeln!(out, "{line}")) {
+        match out.write_all(if as_json { self.json(exit) } else { self.text() }.as_bytes()) {
             // Whoever reads it has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            printed => printed?,
+            printed => printed.context("failed to print the report")?,
         }
-        Ok(if self.broker_wrong {
-            Exit::Broker
-        } else if self.api_wrong {
-            Exit::Failure
-        } else {
-            Exit::Success
-        })
+        Ok(exit)
+    }
+
+    fn text(&self) -> String {
+        let settings =
+            self.settings.iter().map(|Effective { key, value, source }| format!("     {key} = {value}  ({source})\n"));
+        let found = self.found.iter().map(|Diagnosis { severity, part, what }| {
+            let word = match severity {
+                Severity::Good => "ok  ",
+                Severity::Warn => "WARN",
+                Severity::Fail => "FAIL",
+            };
+            format!("{word} {part}: {what}\n")
+        });
+        settings.chain(found).collect()
+    }
+
+    fn json(&self, exit: Exit) -> String {
+        let settings = self
+            .settings
+            .iter()
+            .map(|Effective { key, value, source }| json!({ "key": key, "value": value, "source": source }));
+        let found = self.found.iter().map(
+            |Diagnosis { severity, part, what }| json!({ "severity": severity.as_str(), "part": part, "what": what }),
+        );
+        let (settings, found): (Vec<_>, Vec<_>) = (settings.collect(), found.collect());
+        json!({ "ok": exit == Exit::Success, "findings": found, "settings": settings }).to_string() + "\n"
     }
 }
 

@@ -11,12 +11,14 @@
 //! | `admin_client` | asks a worker's admin listener |
 //! | `output`, `table` | standard output; a table on it |
 //! | `names` | operations' names, from arguments or a file |
+//! | `canary` | one request whose answer proves the whole way |
 //! | `named_files` | the files that settings name: can they be read, and by whom else |
 //! | `limits` | whether the process may open enough files |
 //! | `exit` | exit codes |
 
 mod admin_client;
 mod arguments;
+mod canary;
 mod cancel;
 mod check;
 mod dead;

@@ -32,6 +32,7 @@ mod decision_table;
 mod delivery_counts;
 mod descriptors;
 mod dialling;
+mod doctor;
 mod endpoints;
 mod endurance;
 mod hanging_operations;

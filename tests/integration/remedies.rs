@@ -18,11 +18,13 @@ use crate::support::{Amqp, Broker, Process, worker_command};
 use crate::test_env::{PATIENCE, TestEnv, operation, run_command, variable};
 
 /// What the texts of the program propose, and where it is run.
-const COMMANDS: [(&str, &str); 9] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("rabbitmqctl add_vhost {}", "a_vhost_is_added_and_opened_to_the_user"),
     ("rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'", "a_vhost_is_added_and_opened_to_the_user"),
     ("rabbitmqctl list_queues -p {vhost} name messages", "a_queue_that_differs_is_looked_at_and_deleted"),
     ("rabbitmqctl delete_queue -p {vhost} {name}", "a_queue_that_differs_is_looked_at_and_deleted"),
+    ("rabbitmqctl clear_policy -p {vhost} {policy}", "doctor"),
+    ("rabbitmqctl enable_feature_flag {name}", "nowhere: no flag can be disabled again"),
     ("rabbitmqctl eval {}", "an_exchange_that_differs_is_deleted"),
     ("rabbitmq-diagnostics alarms", "an_alarm_is_looked_at"),
     ("cancel-worker dead list", "the commands in the README files"),

@@ -22,7 +22,7 @@ const WITHIN_A_ROW: &[(&str, &str)] =
 
 /// Outside libraries, and the paths below `src` that may use them (a folder ends with `/`).
 const LIBRARIES: &[(&str, &[&str])] = &[
-    ("reqwest", &["operations_api/"]),
+    ("reqwest", &["operations_api/", "broker/rabbitmq/management/"]),
     ("google_cloud_auth", &["operations_api/auth/"]),
     ("lapin", &["broker/rabbitmq/"]),
     ("async_compat", &["broker/rabbitmq/"]),

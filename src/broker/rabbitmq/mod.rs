@@ -13,6 +13,7 @@
 //! | `connection_pair` | one connection to consume and one to publish, with one end |
 //! | `connection_watch` | ends the session with its connection |
 //! | `names`, `topology_item`, `topology`, `inspection` | what things are called; declaring them or verifying them; looking without touching |
+//! | `management/` | RabbitMQ's management API, for the doctor |
 //! | `refusal`, `remedy` | what lapin's errors mean; what a refused declaration means, and what to do |
 //! | `upkeep` | looking after queues and exchanges while a session lasts |
 //! | `consumers`, `delivery`, `content` | deliveries from both queues, their answers, their contents |
@@ -36,6 +37,7 @@ mod dial;
 mod event_subscription;
 mod inspection;
 mod io_runtime;
+mod management;
 mod names;
 mod outbound;
 mod publisher;
@@ -56,6 +58,7 @@ pub use delivery::Delivery;
 pub use event_subscription::EventSubscription;
 pub use inspection::{Finding, Inspection, Status, inspect};
 pub use io_runtime::start_io_runtime;
+pub use management::{Diagnosis, ManagementError, Severity, examine};
 pub use publisher::Publisher;
 pub use session::Session;
 pub use session_end::SessionEnd;
