@@ -259,11 +259,11 @@ fn old_wait_queues(answers: &Answers, names: &Names, prefix: &str, vhost: &str) 
     let begins = format!("{prefix}.wait.");
     let old = answers.queues.iter().filter(|queue| queue.name.starts_with(&begins) && !ours.contains(&queue.name));
     old.map(|queue| {
-        let (name, ready) = (&queue.name, queue.messages_ready);
-        let (vhost, quoted) = (for_shell(vhost), for_shell(name));
+        let (shown, ready) = (&queue.name, queue.messages_ready);
+        let (vhost, name) = (for_shell(vhost), for_shell(shown));
         Diagnosis::warn(
             "queue",
-            format!("wait queue {name:?} is of other settings and has {ready} messages, which come back by themselves; when it is empty, delete it: `rabbitmqctl delete_queue -p {vhost} {quoted}`"),
+            format!("wait queue {shown:?} is of other settings and has {ready} messages, which come back by themselves; when it is empty, delete it: `rabbitmqctl delete_queue -p {vhost} {name}`"),
         )
     })
     .collect()
