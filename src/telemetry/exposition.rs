@@ -7,6 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::credentials;
 use super::logs;
 use super::meters::{
     ApiMethod, ApiReply, BreakerState, Consumed, DelayReason, Each, Ended, Histogram, Label, LogLevel, Meters,
@@ -261,6 +262,12 @@ fn process(writer: &mut Writer<'_>, telemetry: &Telemetry) -> fmt::Result {
     let lines = LogLevel::all().iter().map(|level| ([("level", level.word())], logs::lines(*level)));
     writer.counters("log_lines", "Log lines at WARN and ERROR.", lines)?;
     writer.counters("log_lines_lost", "Log lines that standard error did not take.", [([], logs::lost())])?;
+    let fetches = credentials::fetches().map(|(result, count)| ([("result", result)], count));
+    writer.counters(
+        "credentials_fetches",
+        "Fetches of a token from Google, or of a token file that changed.",
+        fetches,
+    )?;
     writer.gauges("build_info", "1, with the version.", [([("version", env!("CARGO_PKG_VERSION"))], 1.0)])?;
 
     let Process { cpu, resident, virtual_memory, threads, open_files, max_open_files } = Process::read();

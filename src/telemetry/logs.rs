@@ -134,7 +134,7 @@ where
     // Of its own, the formatter would complain with `eprintln!`, which panics where standard error cannot be written to.
     let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false).log_internal_errors(false);
     if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+        let builder = builder.json().flatten_event(true).with_span_list(false).with_filter_reloading();
         let handle = builder.reload_handle();
         (Dispatch::new(builder.finish().with(LineCount)), Box::new(move |filter| drop(handle.reload(filter))))
     } else {

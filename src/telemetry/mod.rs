@@ -14,6 +14,7 @@
 //! | `of_worker` | [`Telemetry`]: all that one worker tells |
 //! | `meters/` | [what is counted and measured](meters) |
 //! | `exposition` | [`expose`]: the text that a scrape of `/metrics` gets |
+//! | `credentials` | [`token_fetched`]: how often there was a token, or none |
 //! | `process` | what the system tells of the process |
 //! | `summary` | [`summarize`]: the line that says once a minute what was settled |
 //! | `unix_time` | when something was observed |
@@ -21,6 +22,7 @@
 
 pub mod meters;
 
+mod credentials;
 mod exposition;
 mod log_writer;
 mod logs;
@@ -30,6 +32,7 @@ mod readiness;
 mod summary;
 mod unix_time;
 
+pub use credentials::token_fetched;
 pub use exposition::{Exposition, expose};
 pub use logs::{LogFormat, flush, init, print_line, report_panics, set_filter};
 pub use meters::Meters;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, error_span, field, info, warn};
 
 use super::handler::Handler;
 use super::in_hand::{CLOSE_DELAY, Fault, Tasks, all_ended, task_ended};
@@ -289,7 +289,9 @@ impl<O: Operations, S: Session> Processor<O, S> {
         let (publisher, set_aside, kind) = (self.publisher.clone(), self.set_aside.clone(), self.kind);
         let redelivered = if delivery.redeliveries() > 0 { Redelivered::Yes } else { Redelivered::No };
         let mut in_hand = InHand::enter(Arc::clone(&handler.meters), consumed(kind, delivery.kind()), redelivered);
-        async move {
+        // Whatever is said of the delivery says whose it is: the handler knows as soon as it has read it.
+        let span = error_span!("delivery", request_key = field::Empty, operation = field::Empty);
+        let processed = async move {
             let mut memory = None;
             let handled = async {
                 match kind {
@@ -321,7 +323,8 @@ impl<O: Operations, S: Session> Processor<O, S> {
                 settler.copy_to_requester(&publisher, *answer).await;
             }
             Ok(())
-        }
+        };
+        processed.instrument(span)
     }
 }
 

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::field::display;
+use tracing::{Span, debug, error, info, warn};
 
 use super::call_permits::CallPermits;
 use super::clock::Clock;
@@ -105,8 +106,18 @@ impl<O: Operations> Handler<O> {
         }
     }
 
-    /// The request of a delivery and where it stands, or what becomes of what has none that can be read.
+    /// The request of a delivery and where it stands, or what becomes of what has none that can be read. From here on, all that
+    /// is logged of the delivery says whose it is.
     pub(super) fn read(&self, delivery: &impl Delivery) -> Result<FollowUp, Box<Disposition>> {
+        let case = self.read_unnamed(delivery)?;
+        let span = Span::current();
+        if !span.is_disabled() {
+            span.record("request_key", display(case.request.key())).record("operation", case.request.name.as_str());
+        }
+        Ok(case)
+    }
+
+    fn read_unnamed(&self, delivery: &impl Delivery) -> Result<FollowUp, Box<Disposition>> {
         let envelope = delivery.envelope();
         match delivery.kind() {
             DeliveryKind::Request => {
@@ -221,7 +232,7 @@ impl<O: Operations> Handler<O> {
         self.answer(case, Concluded { conclusion, finished_at: self.clock.now() }, kind, Form::Full)
     }
 
-    /// One line for each answer. Those that failed are told whatever the settings say.
+    /// One line for each answer, which says whose it is at its top, too. Those that failed are told whatever the settings say.
     fn log_answer(&self, case: &FollowUp, conclusion: &Conclusion) {
         let Conclusion { outcome, error } = conclusion;
         if !self.log_answers && !matches!(outcome, Outcome::Failed(_)) {
@@ -237,7 +248,8 @@ impl<O: Operations> Handler<O> {
             let reason = reason.as_str();
             warn!(%request_key, name, identity, user_id, reason, error, seconds, cancels, gets, "failed");
         } else {
-            info!(%request_key, name, identity, outcome = outcome.as_str(), seconds, cancels, gets, "answered");
+            let outcome = outcome.as_str();
+            info!(%request_key, name, identity, outcome, seconds, cancels, gets, "answered");
         }
     }
 

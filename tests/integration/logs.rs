@@ -275,3 +275,34 @@ async fn no_line_quotes_a_message_or_the_login_unless_the_filter_names_the_libra
     }
     env.end().await;
 }
+
+/// Whatever is said of a delivery says whose it is; the line of its answer has that at its top, and `log.answers` switches off
+/// those that did not fail.
+#[tokio::test]
+async fn every_line_about_a_delivery_says_whose_it_is() {
+    let mut env = TestEnv::new().await;
+    env.set("log.filter", "debug");
+    env.set("worker.inline_wait", "0s");
+    let worker = env.worker().await;
+    env.request("cancels-1s-a").await;
+    env.event_for("cancels-1s-a").await;
+    let key = crate::test_env::request_key("cancels-1s-a");
+    let delayed: Value = serde_json::from_str(&worker.line_with("\"delayed\"", PATIENCE).await).unwrap();
+    assert_eq!(delayed["span"]["request_key"], json!(key), "{delayed}");
+    assert_eq!(delayed["span"]["operation"], json!(operation("cancels-1s-a")), "{delayed}");
+    let answered: Value = serde_json::from_str(&worker.line_with("\"answered\"", PATIENCE).await).unwrap();
+    assert_eq!((&answered["request_key"], &answered["span"]["request_key"]), (&json!(key), &json!(key)), "{answered}");
+    drop(worker);
+
+    env.set("log.filter", "info");
+    env.set("log.answers", "false");
+    let worker = env.worker().await;
+    env.request("cancels-b").await;
+    env.request("notfound-c").await;
+    env.event_for("cancels-b").await;
+    env.event_for("notfound-c").await;
+    worker.line_with("\"failed\"", PATIENCE).await;
+    assert!(!worker.lines().iter().any(|line| line.contains("\"answered\"")));
+    drop(worker);
+    env.end().await;
+}

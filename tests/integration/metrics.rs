@@ -80,3 +80,67 @@ async fn at_every_scrape_deliveries_are_ended_or_in_hand_and_afterwards_every_an
     drop(worker);
     env.end().await;
 }
+
+#[tokio::test]
+async fn tokens_that_were_had_and_those_that_were_not_are_counted() {
+    let mut env = TestEnv::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "one").unwrap();
+    env.set("admin.listen", "127.0.0.1:0");
+    env.set("api.credentials.kind", "token_file");
+    env.set("api.credentials.token_file", file.to_str().unwrap());
+    let worker = env.worker().await;
+    let address = worker.admin_address().await;
+    let fetches = async |result: &str| {
+        scrape(&address).await[&format!("cancel_worker_credentials_fetches_total{{result=\"{result}\"}}")]
+    };
+    env.request("cancels-a").await;
+    env.event_for("cancels-a").await;
+    assert!((fetches("ok").await - 1.0).abs() < 0.5 && fetches("failed").await < 0.5);
+    std::fs::write(&file, "another").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    env.request("cancels-b").await;
+    env.event_for("cancels-b").await;
+    assert!((fetches("ok").await - 2.0).abs() < 0.5);
+    std::fs::remove_file(&file).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    env.request("cancels-c").await;
+    env.event_for("cancels-c").await;
+    assert!(fetches("failed").await > 0.5, "the token before is used, and the fault is counted");
+    drop(worker);
+    env.end().await;
+}
+
+/// Why things wait, that answers come late, and what a publisher's clock tells: each in its own number.
+#[tokio::test]
+async fn waits_and_late_answers_are_counted_by_their_reasons() {
+    let mut env = TestEnv::new().await;
+    env.set("admin.listen", "127.0.0.1:0");
+    env.set("worker.inline_wait", "0s");
+    let worker = env.worker().await;
+    let address = worker.admin_address().await;
+    let hour_ago = cancel_worker::worker::now() - time::Duration::hours(1);
+    let deadline = hour_ago.format(&time::format_description::well_known::Rfc3339).unwrap();
+    env.request("cancels-2s-poll").await;
+    env.request("flaky-1-backoff").await;
+    env.request_with("cancels-late", serde_json::json!({ "deadline": deadline })).await;
+    let published = u64::try_from(hour_ago.unix_timestamp()).unwrap();
+    let properties = crate::test_env::properties().with_timestamp(published);
+    env.publish(crate::test_env::request("cancels-old", serde_json::json!({})).to_string().as_bytes(), properties)
+        .await;
+    env.events(4, PATIENCE).await;
+    let all = scrape(&address).await;
+    for (series, least) in [
+        ("cancel_worker_delayed_total{reason=\"poll\"}", 1.0),
+        ("cancel_worker_delayed_total{reason=\"backoff\"}", 1.0),
+        ("cancel_worker_answers_late_total", 1.0),
+        ("cancel_worker_request_queue_seconds_count", 1.0),
+        ("cancel_worker_request_queue_seconds_sum", 3590.0),
+    ] {
+        assert!(all[series] >= least, "{series} is {}", all[series]);
+    }
+    assert!(all["cancel_worker_answers_late_total"] < 1.5, "only one was late");
+    drop(worker);
+    env.end().await;
+}

@@ -8,6 +8,7 @@ use super::adc::AdcConfig;
 use super::authorization::Authorization;
 use super::error::{AuthError, CredentialsError};
 use super::login::{Login, State};
+use crate::telemetry::token_fetched;
 
 /// Between two fetches for a token that was refused, or could not be had: at first the shorter one, then each time twice
 /// as long. A token that works puts an end to that.
@@ -148,6 +149,7 @@ impl GoogleCredentials {
                 Ok(login)
             }
             Err(error) => {
+                token_fetched(false);
                 cache.login = None;
                 cache.error = Some(error.clone());
                 Err(AuthError::Google { error, wait: cache.delay })
@@ -156,7 +158,9 @@ impl GoogleCredentials {
     }
 
     async fn first(&self, login: &Login) -> Result<Authorization, AuthError> {
-        login.first().await.map_err(|error| AuthError::Google { error, wait: self.cache().delay })
+        let first = login.first().await;
+        token_fetched(first.is_ok());
+        first.map_err(|error| AuthError::Google { error, wait: self.cache().delay })
     }
 
     fn cache(&self) -> MutexGuard<'_, TokenCache> {

@@ -10,6 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 
 use super::error::AuthError;
+use crate::telemetry::token_fetched;
 
 /// The file is checked again when the last check is this long ago.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -124,10 +125,16 @@ impl TokenCache {
         match checked {
             Ok(token) => {
                 let header = token.header.clone();
+                if self.token.as_ref().is_none_or(|known| known.header != header) {
+                    token_fetched(true);
+                }
                 *self = Self { token: Some(token), checked_at: Some(now), refused: false, warned: false };
                 Ok(header)
             }
-            Err(error) => self.keep_known_token(error, now),
+            Err(error) => {
+                token_fetched(false);
+                self.keep_known_token(error, now)
+            }
         }
     }
 
