@@ -116,7 +116,7 @@ impl Report {
 
     fn exit(&self) -> Exit {
         match self {
-            Self { queues, .. } if queues.is_empty() => Exit::Broker,
+            Self { queues, problems, .. } if queues.is_empty() && problems.is_empty() => Exit::Broker,
             Self { problems, nodes, .. } if problems.is_empty() && nodes.is_empty() => Exit::Success,
             _ => Exit::Failure,
         }

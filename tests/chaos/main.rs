@@ -18,6 +18,7 @@
 //!   for nothing that was asked;
 //! - *doubled*: further events for a request, with the same id: delivery is at least once;
 //! - *dead*: requests in the dead queue that are not there because their answer is *failed*;
+//! - the *ledger* of each worker, scraped five times a second: deliveries are those that have ended and those in hand;
 //! - *recovery*: from the fault's end until ten events have arrived that were made after it; the longest of all injections.
 //!
 //! A row fails with anything lost, wrong or dead, with a recovery of more than 5 s (in a debug build 15 s), if nothing was
@@ -26,6 +27,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod collector;
+mod ledger;
 mod options;
 mod requests;
 mod row;

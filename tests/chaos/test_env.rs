@@ -8,6 +8,7 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use crate::collector::{Answer, Collector};
+use crate::ledger::Ledger;
 use crate::requests::LOCATION;
 use crate::support::{Amqp, Broker, Process, SimulatedApi, variable};
 use crate::upstream::{Target, Upstream};
@@ -37,6 +38,8 @@ pub struct TestEnv {
     settings: BTreeMap<String, String>,
     /// Of all requests so far.
     requests: Arc<AtomicUsize>,
+    /// Of all workers so far.
+    pub ledger: Ledger,
 }
 
 /// Fewer events are a trickle.
@@ -65,6 +68,7 @@ impl TestEnv {
             prefix: prefix.clone(),
             settings: BTreeMap::new(),
             requests: Arc::default(),
+            ledger: Ledger::default(),
         };
         let endpoint = env.api.url().to_owned();
         for (setting, value) in [("amqp.uri", uri), ("amqp.topology.prefix", prefix), ("api.endpoint", endpoint)] {
@@ -134,7 +138,9 @@ impl TestEnv {
     /// Starts a worker.
     pub fn starting_worker(&self) -> Process {
         let environment: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Process::worker(&["run", "--name", "tested"], &environment)
+        let worker = Process::worker(&["run", "--name", "tested"], &environment);
+        self.ledger.watch(&worker);
+        worker
     }
 
     /// Starts a worker, and waits until it consumes. Events are collected from then on.

@@ -23,6 +23,9 @@ impl TestEnv {
         self.all_answered().await;
         self.end(workers, &mut row).await;
         self.collector().look(|answers| judge(answers, self.requests(), &mut row));
+        let (scrapes, broken) = self.ledger.told();
+        row.expect(scrapes > 0 && broken.is_empty(), format!("{scrapes} scrapes; {}", broken.join("; ")));
+        row.notes.push(format!("the ledger held at {scrapes} scrapes"));
         let amqp = self.amqp().await;
         let dead = self.name("dead");
         let depth = u16::try_from(amqp.queue_depth(&dead).await.unwrap_or(0)).unwrap_or(u16::MAX);

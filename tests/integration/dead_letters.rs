@@ -1,15 +1,18 @@
 //! `cancel-worker dead`: whoever is on call lists, replays, answers, drops and moves dead letters, and nothing is lost.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::poison::take_raw;
-use crate::support::{Broker, Process, persistent};
+use crate::support::{Broker, Process, persistent, worker_command};
 use crate::test_env::{Ended, PATIENCE, TestEnv, operation, properties, request, run_command};
 use crate::wire::{Raw, Wire, property, short};
 
@@ -325,6 +328,38 @@ async fn two_commands_do_not_work_on_one_queue_and_one_that_is_broken_off_leaves
         .unwrap();
     let refused = dead(&env, "list").await;
     assert!(refused.code == 69 && refused.stderr.contains("1 consumers take its messages"), "{refused:?}");
+    env.end().await;
+}
+
+/// On a terminal of its own, which `script` gives it. Nothing is held while the question waits.
+#[tokio::test]
+async fn on_a_terminal_what_changes_letters_asks_first() {
+    let env = declared().await;
+    for number in 0..3 {
+        bury(&env, &format!("id-{number}"), failed("unavailable")).await;
+    }
+    let asked = async |answer: &str| {
+        let command = worker_command(&["dead", "drop"], &env.environment());
+        let program = command.as_std().get_program().to_str().unwrap().to_owned();
+        let mut terminal = Command::new("script");
+        terminal.args(["-qefc", &format!("{program} dead drop"), "/dev/null"]).envs(env.environment());
+        terminal.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut terminal = terminal.spawn().expect("script, of Debian's package bsdutils");
+        let (mut stdin, mut stdout) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+        let mut shown = Vec::new();
+        while !String::from_utf8_lossy(&shown).contains("drop 3 of 3 letters? [y/N]") {
+            assert!(stdout.read_buf(&mut shown).await.unwrap() > 0, "{}", String::from_utf8_lossy(&shown));
+        }
+        assert_eq!(env.depth("dead").await, 3, "nothing is held while the question waits");
+        stdin.write_all(answer.as_bytes()).await.unwrap();
+        // Until the terminal is closed.
+        while stdout.read_buf(&mut shown).await.is_ok_and(|read| read > 0) {}
+        terminal.wait().await.unwrap().code()
+    };
+    assert_eq!(asked("n\n").await, Some(130));
+    assert_eq!(env.depth("dead").await, 3);
+    assert_eq!(asked("y\n").await, Some(0));
+    assert_eq!(env.depth("dead").await, 0);
     env.end().await;
 }
 

@@ -65,8 +65,13 @@ async fn status_tells_what_each_queue_holds_and_what_is_wrong_and_costs_no_deliv
     let mut env = TestEnv::new().await;
     env.set("admin.listen", "");
     let (code, nothing) = status(&env).await;
-    assert_eq!(code, 69, "{nothing}");
+    assert_eq!(code, 1, "{nothing}");
     assert!(nothing["problems"][0].as_str().unwrap().contains("a worker makes it"), "{nothing}");
+
+    let nowhere = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port());
+    let ended =
+        run_command(&["status"], &[(&variable("amqp.uri"), &nowhere), (&variable("admin.listen"), "")], "").await;
+    assert!(ended.code == 69 && ended.stdout.contains("cannot be reached"), "{ended:?}");
 
     env.set("admin.listen", "127.0.0.1:0");
     let mut worker = env.worker().await;

@@ -62,6 +62,11 @@ impl Process {
         (status, reasons.iter().map(|reason| reason.as_str().unwrap().to_owned()).collect())
     }
 
+    /// All lines as they come; it ends with the process.
+    pub fn printed(&self) -> watch::Receiver<Vec<String>> {
+        self.printed.clone()
+    }
+
     /// Where it answers probes. It needs `admin.listen` set to `127.0.0.1:0`.
     pub async fn admin_address(&self) -> String {
         let line = self.line_with("answering probes", END).await;

@@ -1,11 +1,12 @@
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::Interval;
+use tokio::time::{Interval, timeout};
 
 use super::action::{Action, Step};
 use super::arguments::{Care, Filter};
@@ -20,6 +21,9 @@ use crate::worker::now;
 
 /// Letters that wait for their confirm at once.
 const AT_ONCE: usize = 64;
+
+/// How long a command that was broken off waits for what is on its way.
+const LAST_CONFIRMS: Duration = Duration::from_secs(5);
 
 /// `dead replay`, `dead answer`, `dead drop`. Touches nothing that came after it began.
 pub(super) async fn change(
@@ -133,8 +137,15 @@ async fn act_on_all(
             }
         }
     }
-    while let Some(done) = acting.next().await {
-        enter(done, &mut tally)?;
+    // What is on its way is waited for, but not for ever: a letter whose publish is not confirmed stays.
+    let last = async {
+        while let Some(done) = acting.next().await {
+            enter(done, &mut tally)?;
+        }
+        anyhow::Ok(())
+    };
+    if let Ok(ended) = timeout(LAST_CONFIRMS, last).await {
+        ended?;
     }
     bar.finish_and_clear();
     Ok(tally)
