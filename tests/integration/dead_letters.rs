@@ -254,6 +254,35 @@ async fn what_the_broker_gave_up_is_answered_by_hand_once() {
     env.end().await;
 }
 
+/// As a requests queue of the user's own does it, which dead-letters to ours.
+#[tokio::test]
+async fn what_a_queue_of_the_users_own_has_dropped_is_answered_and_can_be_replayed() {
+    let mut env = declared().await;
+    let queue = format!("{}-own", env.prefix);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(env.queue("dead").into()));
+    arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString("dead".into()));
+    let options = lapin::options::QueueDeclareOptions::durable();
+    env.amqp.channel().await.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
+    env.amqp.publish("", &queue, request("cancels-a", json!({})).to_string().as_bytes(), properties()).await;
+    env.depth_becomes("dead", 1).await;
+    let letter = dead_json(&env, "list").await.remove(0);
+    assert_eq!((&letter["reason"], &letter["answered"]), (&json!("expired"), &json!(false)), "{letter}");
+    assert!(letter["time"].is_string(), "{letter}");
+
+    env.collect_events().await;
+    dead_json(&env, "answer").await;
+    assert_eq!(env.event_for("cancels-a").await.verdict(), "failed: gave_up");
+    dead_json(&env, "replay --reason gave_up").await;
+    let worker = env.worker().await;
+    let events = env.events(2, PATIENCE).await;
+    let told: Vec<_> = events.iter().map(|event| (event.verdict(), event.data()["replay"].clone())).collect();
+    assert_eq!(told, [("failed: gave_up".to_owned(), json!(0)), ("cancelled".to_owned(), json!(1))]);
+    drop(worker);
+    env.end().await;
+}
+
 #[tokio::test]
 async fn letters_are_copied_to_a_file_and_come_back_as_they_were() {
     let env = declared().await;
