@@ -10,7 +10,7 @@
 //! | that has expired, on its first visit | the same, with the deadline now: it is cancelled once and answered |
 //! | on a later visit | is handled here, alone |
 //! | from its [`MAX_REDELIVERIES`]th redelivery on | goes back with the conclusion *failed*, `gave_up`, and is answered and kept among all others |
-//! | from then on with a conclusion | is answered here |
+//! | from then on with a conclusion, and from the [`LAST_REDELIVERIES`]th on | is answered here, in the least form |
 //! | that cannot even be parsed | reaches the quarantine's delivery limit, and is dead without an answer |
 
 use tracing::{error, warn};
@@ -25,6 +25,9 @@ use crate::telemetry::meters::DelayReason;
 
 /// What has ended so many sessions in which it was alone would end all that follow.
 const MAX_REDELIVERIES: u32 = 10;
+
+/// From here on it is answered here: the quarantine loses it at the twenty-first loss.
+const LAST_REDELIVERIES: u32 = 18;
 
 impl<O: Operations> Handler<O> {
     /// Decides what becomes of a delivery in the quarantine.
@@ -51,19 +54,21 @@ impl<O: Operations> Handler<O> {
     }
 
     /// Nothing is known of it, and nothing more will be. With that conclusion it goes back, and is answered among all others
-    /// without being handled again: that takes one publish here, where few losses are left. One that has come back from there
-    /// is answered here, in the least form, for it may be the event that ends the sessions.
+    /// without being handled again: that takes one publish here, where not many losses are left. One that has come back from
+    /// there, or whose way back may be what ends the sessions, is answered here, in the least form, for it may be the event.
     fn give_up(&self, mut case: FollowUp, redeliveries: u32, kind: DeliveryKind) -> Disposition {
         let (name, identity) = (&case.request.name, case.request.identity.as_str());
-        if let Some(concluded) = case.concluded.take() {
-            error!(%name, identity, redeliveries, "a request is answered in the quarantine: its answer ended each session before");
-            return self.answer(case, concluded, kind, Form::Least);
-        }
         error!(%name, identity, redeliveries, "a request that ended each session in which it was handled is given up");
         let message = format!("handling it ended {redeliveries} sessions of the worker, whose log says how");
         let error = Some(ErrorDetail { message, ..ErrorDetail::default() });
         let conclusion = Conclusion { outcome: Outcome::Failed(Reason::GaveUp), error };
-        case.concluded = Some(Concluded { conclusion, finished_at: self.clock.now() });
+        let given_up = || Concluded { conclusion, finished_at: self.clock.now() };
+        let came_back = case.concluded.is_some();
+        let concluded = case.concluded.take().unwrap_or_else(given_up);
+        if came_back || redeliveries >= LAST_REDELIVERIES {
+            return self.answer(case, concluded, kind, Form::Least);
+        }
+        case.concluded = Some(concluded);
         self.delay_at_once(case, kind, DelayReason::Quarantine)
     }
 }

@@ -333,8 +333,11 @@ impl Depths {
             (Watched::Results, results),
             (Watched::Dead, Some(names.dead.queue.name.as_str())),
         ];
+        // Whoever looks after the dead letters holds them meanwhile.
+        let is_held = |watched, depth: &Depth| watched == Watched::Dead && depth.consumers > 0;
         for (watched, queue) in one {
-            if let Some(Depth { messages, consumers }) = queue.and_then(depth) {
+            if let Some(depth) = queue.and_then(depth).filter(|depth| !is_held(watched, depth)) {
+                let Depth { messages, consumers } = depth;
                 meters.depth(watched, messages.into(), consumers.into());
             }
         }
