@@ -10,6 +10,7 @@
 #   restart DIR                  start it again: same ports, same data
 #   ctl DIR ARGUMENT…            rabbitmqctl for that node
 #   diagnostics DIR ARGUMENT…    rabbitmq-diagnostics for that node
+#   queues DIR ARGUMENT…         rabbitmq-queues for that node
 #   install                      install rabbitmq-server with apt where it is missing
 #   install --version 4.0        unpack RabbitMQ 4.0 from Debian trixie into a cache folder, once, beside whatever is
 #                                installed; prints the folder for RABBITMQ_BIN (needs root)
@@ -82,11 +83,15 @@ ROOT
 install_version() {
   [[ $1 == 4.0 ]] || fail "install knows no version $1: 4.0 is the only one, and without --version the system's own is installed"
   [[ $(id -u) == 0 ]] || fail "RabbitMQ 4.0 needs root, since it runs from Debian trixie's /usr in mount namespaces: run this as root"
-  local tree=${XDG_CACHE_HOME:-${HOME:?}/.cache}/cancel-worker/rabbitmq-4.0 lock said
+  local tree=${XDG_CACHE_HOME:-${HOME:?}/.cache}/cancel-worker/rabbitmq-4.0 lock said program
   mkdir -p "${tree%/*}"
   exec {lock}>"$tree.lock"
   flock "$lock"
   [[ -e $tree ]] || unpack_trixie "$tree"
+  # A tree of before may miss one.
+  for program in rabbitmqctl rabbitmq-diagnostics rabbitmq-queues; do
+    ln -sf rabbitmq-server "$tree/bin/$program"
+  done
   # It leaves a cookie in HOME.
   said=$(HOME=$tree "$tree/bin/rabbitmqctl" version 2>&1) || true
   [[ $said == 4.0.* ]] || fail "RabbitMQ 4.0 in $tree does not run (is mounting forbidden here? else remove that folder): $said"
@@ -96,7 +101,7 @@ install_version() {
 # Unpacks rabbitmq-server and all that it needs, down to the C library and the shell, into TREE, whole or not at all: the
 # packages' files only, of which nothing is configured or started. apt fetches and checks them as for an empty system.
 unpack_trixie() {
-  local tree=$1 new=$1.new keys=/usr/share/keyrings/debian-archive-keyring.gpg package program
+  local tree=$1 new=$1.new keys=/usr/share/keyrings/debian-archive-keyring.gpg package
   [[ -e $keys ]] || fail "RabbitMQ 4.0 is made from Debian's packages, and $keys, which checks them, is missing: install debian-archive-keyring, or set RABBITMQ_BIN to the folder of another RabbitMQ"
   echo "rabbitmq.sh: unpacking RabbitMQ 4.0 from Debian trixie into $tree, from 75 MB of packages" >&2
   rm -rf "$new"
@@ -120,7 +125,6 @@ system=$(dirname "$(readlink -f "$0")")/../system
 exec unshare --mount sh -eu -c 'mount --bind "$0/usr" /usr; exec "$@"' "$system" "/usr/lib/rabbitmq/bin/${0##*/}" "$@"
 RUNNER
   chmod 755 "$new/bin/rabbitmq-server"
-  for program in rabbitmqctl rabbitmq-diagnostics; do ln -s rabbitmq-server "$new/bin/$program"; done
   mv "$new" "$tree"
 }
 
@@ -365,6 +369,7 @@ tool() {
 
 ctl_node() { tool rabbitmqctl "$@"; }
 diagnostics_node() { tool rabbitmq-diagnostics "$@"; }
+queues_node() { tool rabbitmq-queues "$@"; }
 
 # With --owner: waits in the background for the owner's end, however that comes, and then stops the node.
 watch_node() {
@@ -377,7 +382,7 @@ watch_node() {
 self=$(readlink -f "${BASH_SOURCE[0]}")
 command=${1:-}
 case $command in
-  start | stop | kill | restart | ctl | diagnostics | watch)
+  start | stop | kill | restart | ctl | diagnostics | queues | watch)
     [[ -n ${2:-} ]] || fail "$command needs the node's folder"
     umask 077
     [[ $command != start ]] || mkdir -p "$2"

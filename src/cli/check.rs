@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use url::Url;
+use url::{Host, Url};
 
 use super::arguments::Check;
 use super::canary::Canary;
@@ -33,11 +34,12 @@ pub(super) fn run(command: &Check) -> anyhow::Result<Exit> {
     let loaded = command.settings.load(&[]).context("failed to check the settings")?;
     let mut report = Report::default();
     report.settings(&loaded);
+    let management = command.management.as_ref().map(management_url).transpose()?;
     if command.online {
         let settings = &loaded.settings;
         runtime(1).context("failed to start the runtime")?.block_on(async {
             report.broker(settings).await;
-            if let Some(url) = &command.management {
+            if let Some(url) = &management {
                 report.management(settings, url).await;
             }
             report.api(settings, command.location.as_deref()).await?;
@@ -48,6 +50,27 @@ pub(super) fn run(command: &Check) -> anyhow::Result<Exit> {
         })?;
     }
     report.print(command.json)
+}
+
+/// Never quotes what it refuses: that may hold a password.
+fn management_url(text: &SecretString) -> anyhow::Result<Url> {
+    let url = Url::parse(text.expose_secret()).ok();
+    let is_whole = |url: &Url| {
+        matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.fragment().is_none()
+    };
+    url.filter(is_whole)
+        .context("failed to use --management: it must be of the form http://user:password@host:15672, or https")
+}
+
+/// Whether whoever listens on the network to another machine would learn the password.
+fn shows_password(url: &Url) -> bool {
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !is_here
 }
 
 /// What was found, and the worst of it.
@@ -143,6 +166,10 @@ impl Report {
     }
 
     async fn management(&mut self, settings: &Settings, url: &Url) {
+        if shows_password(url) {
+            let host = url.host_str().unwrap_or_default();
+            self.warn("management", format!("the password for {host} goes over the network as it is: use https"));
+        }
         match examine(&settings.amqp, url).await {
             Ok(found) => {
                 self.other_wrong |= found.iter().any(|diagnosis| diagnosis.severity == Severity::Fail);

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use lapin::options::QueueBindOptions;
-use lapin::types::FieldTable;
+use lapin::options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Broker, free_port};
+use crate::support::{Broker, free_port, persistent};
 use crate::test_env::{Ended, PATIENCE, TestEnv, run_command};
 
 async fn check(env: &TestEnv, arguments: &[&str]) -> Ended {
@@ -55,6 +55,25 @@ async fn is_gone(env: &TestEnv, management: &str, text: &str) {
         assert!(Instant::now() < end, "still there: {finding}");
         sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Waits until the finding is there, runs the command in it that begins so, and waits until it is gone.
+async fn mends(env: &TestEnv, management: &str, text: &str, start: &str, node: &Broker) {
+    let finding = finds(env, management, text).await;
+    let commands = finding.split('`').skip(1).step_by(2);
+    let command = commands.into_iter().find(|command| command.starts_with(start));
+    let command = command.unwrap_or_else(|| panic!("no {start} in {finding}"));
+    block_in_place(|| node.shell(command));
+    is_gone(env, management, text).await;
+}
+
+async fn declare(env: &TestEnv, queue: &str, arguments: &[(&str, AMQPValue)]) {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert((*name).into(), value.clone());
+    }
+    let channel = env.amqp.channel().await;
+    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), table).await.unwrap();
 }
 
 fn command(finding: &str) -> &str {
@@ -142,7 +161,7 @@ async fn the_management_api_tells_what_amqp_cannot_and_each_command_mends_what_i
 
     // The way in.
     let refused = found(&env, &["--management", &management.replace("127", "nobody:wrong@127")]).await;
-    assert!(refused.iter().any(|finding| finding.contains("refuses user \"nobody\"")), "{refused:#?}");
+    assert!(refused.iter().any(|finding| finding.contains("refuses the login of user \"nobody\"")), "{refused:#?}");
     assert!(!refused.iter().any(|finding| finding.contains("wrong@")), "{refused:#?}");
     let nowhere = format!("http://127.0.0.1:{}", free_port());
     let refused = found(&env, &["--management", &nowhere]).await;
@@ -187,4 +206,113 @@ async fn the_report_is_the_same_as_text_and_as_json() {
     assert_eq!(needs_online.code, 2, "{needs_online:?}");
     drop(worker);
     env.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it() {
+    let node = block_in_place(Broker::private);
+    let management = block_in_place(|| manage(&node));
+    let mut env = TestEnv::on(&node).await;
+    let _worker = env.worker().await;
+    users(&env, &management, &node).await;
+
+    // A policy that others need, and an operator's.
+    block_in_place(|| {
+        node.ctl(["set_policy", "--priority", "7", "it's everybody's", ".*", "{\"message-ttl\":999999}"]);
+        node.ctl(["set_operator_policy", "the operator's", ".*", "{\"max-length\":1000000}"])
+    });
+    mends(&env, &management, "by a policy with message-ttl", "rabbitmqctl set_policy", &node).await;
+    block_in_place(|| node.ctl(["clear_policy", &env.prefix]));
+    mends(&env, &management, "by a policy with message-ttl", "rabbitmqctl clear_policy", &node).await;
+    mends(&env, &management, "drops messages", "rabbitmqctl clear_operator_policy", &node).await;
+
+    // A binding, also where no worker declares it.
+    let (queue, exchange, channel) = (env.queue("results"), env.queue("events"), env.amqp.channel().await);
+    let key = "operation.#".into();
+    channel.queue_unbind(queue.into(), exchange.into(), key, FieldTable::default()).await.unwrap();
+    mends(&env, &management, "is not bound to exchange", "rabbitmqctl eval", &node).await;
+
+    block_in_place(|| node.ctl(["set_vm_memory_high_watermark", "0.000001"]));
+    mends(&env, &management, "an alarm for the memory", "rabbitmqctl set_vm", &node).await;
+    block_in_place(|| node.ctl(["set_disk_free_limit", "100000GB"]));
+    mends(&env, &management, "an alarm for the disk", "rabbitmqctl set_disk", &node).await;
+    external_queues(&mut env, &management).await;
+}
+
+/// From a user who may log in to one who sees all that a monitoring user sees.
+async fn users(env: &TestEnv, management: &str, node: &Broker) {
+    block_in_place(|| node.ctl(["add_user", "it's me", "h1dden"]));
+    let me = management.replace("127", "it%27s%20me:h1dden@127");
+    mends(env, &me, "may not use the management API", "rabbitmqctl set_user_tags", node).await;
+    mends(env, &me, "may not see the queues of vhost \"/\"", "rabbitmqctl set_permissions", node).await;
+    block_in_place(|| node.ctl(["set_user_tags", "it's me", "management"]));
+    mends(env, &me, "may not see nodes and their alarms", "rabbitmqctl set_user_tags", node).await;
+    let text = check(env, &["--management", &me]).await;
+    assert!(text.code == 0 && !text.stdout.contains("h1dden"), "{text:?}");
+    let flags = text.stdout.lines().find(|line| line.starts_with("ok   feature flags: ")).unwrap();
+    assert!(block_in_place(|| node.shell(command(flags))).contains("quorum_queue"), "{flags}");
+    assert!(text.stdout.contains("ok   node: 1 running") && text.stdout.contains("ok   policy: "), "{text:?}");
+    let wrong = found(env, &["--management", &management.replace("127", "guest:h1dden@127")]).await;
+    assert!(wrong.iter().any(|finding| finding.contains("refuses the login of user \"guest\"")), "{wrong:#?}");
+}
+
+/// What is wrong with queues that the worker does not declare, and events that nobody takes.
+async fn external_queues(env: &mut TestEnv, management: &str) {
+    let (events, letters, jobs) = (env.queue("own-events"), env.queue("own-letters"), env.queue("own-jobs"));
+    let quorum = ("x-queue-type", AMQPValue::LongString("quorum".into()));
+    let limit = |limit| ("x-delivery-limit", AMQPValue::LongLongInt(limit));
+    declare(env, &events, &[quorum.clone(), limit(20)]).await;
+    declare(env, &letters, &[]).await;
+    declare(env, &jobs, &[quorum, limit(5)]).await;
+    env.set("amqp.topology.external.results_queue", &events);
+    env.set("amqp.topology.external.dead_queue", &letters);
+    env.set("amqp.topology.external.requests_queue", &jobs);
+    finds(env, management, &format!("{jobs:?} has no x-dead-letter-exchange")).await;
+    finds(env, management, &format!("{letters:?} is no quorum queue")).await;
+    finds(env, management, &format!("{events:?} has a delivery limit that looking at it reaches")).await;
+
+    let channel = env.amqp.channel().await;
+    for _ in 0..100_001 {
+        let (queue, options) = (events.as_str().into(), BasicPublishOptions::default());
+        drop(channel.basic_publish("".into(), queue, options, b"e", persistent()).await.unwrap());
+    }
+    finds(env, management, "100001 events wait").await;
+    channel.queue_purge(events.as_str().into(), QueuePurgeOptions::default()).await.unwrap();
+    is_gone(env, management, "events wait").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_of_one_node_are_grown_onto_another_and_a_flag_that_is_off_is_enabled() {
+    let mut first = block_in_place(Broker::private);
+    // As a node begins that was upgraded to 3.10. Newer versions have no such flag.
+    block_in_place(|| first.kill9());
+    for file in std::fs::read_dir(first.folder().join("mnesia")).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.to_str().unwrap().ends_with("-feature_flags") {
+            let flags = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, flags.replace("stream_queue,", "")).unwrap();
+        }
+    }
+    block_in_place(|| first.restart());
+    let management = block_in_place(|| manage(&first));
+    let mut env = TestEnv::on(&first).await;
+    if block_in_place(|| first.ctl(["--silent", "list_feature_flags"])).contains("stream_queue\tdisabled") {
+        mends(&env, &management, "stream_queue is disabled", "rabbitmqctl enable_feature_flag", &first).await;
+    }
+
+    drop(env.worker().await);
+    finds(&env, &management, "queues have one member").await;
+    let second = block_in_place(|| first.join());
+    mends(&env, &management, "rabbitmq-queues grow", "rabbitmq-queues grow", &first).await;
+    drop(second);
+    finds(&env, &management, "1 of 2 members").await;
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_used_is_refused_without_being_quoted() {
+    for url in ["http://ann:s3cret@", "ann:s3cret@broker", "amqp://ann:s3cret@broker", "http://ann:s3cret@b/?s3cret"] {
+        let refused = run_command(&["check", "--online", "--management", url], &[], "").await;
+        let told = "cancel-worker: failed to use --management: it must be of the form http://user:password@host:15672";
+        assert!(refused.code == 1 && refused.stderr.starts_with(told), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
+    }
 }

@@ -18,16 +18,54 @@ use crate::support::{Amqp, Broker, Process, worker_command};
 use crate::test_env::{PATIENCE, TestEnv, operation, run_command, variable};
 
 /// What the texts of the program propose, and where it is run.
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 19] = [
     ("rabbitmqctl add_vhost {}", "a_vhost_is_added_and_opened_to_the_user"),
     ("rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'", "a_vhost_is_added_and_opened_to_the_user"),
     ("rabbitmqctl list_queues -p {vhost} name messages", "a_queue_that_differs_is_looked_at_and_deleted"),
     ("rabbitmqctl delete_queue -p {vhost} {name}", "a_queue_that_differs_is_looked_at_and_deleted"),
-    ("rabbitmqctl clear_policy -p {vhost} {policy}", "doctor"),
-    ("rabbitmqctl enable_feature_flag {name}", "nowhere: no flag can be disabled again"),
+    (
+        "rabbitmqctl enable_feature_flag {name}",
+        "doctor::queues_of_one_node_are_grown_onto_another_and_a_flag_that_is_off_is_enabled",
+    ),
     ("rabbitmqctl eval {}", "an_exchange_that_differs_is_deleted"),
     ("rabbitmq-diagnostics alarms", "an_alarm_is_looked_at"),
     ("cancel-worker dead list", "the commands in the README files"),
+    (
+        "rabbitmqctl set_policy -p {vhost_word} --priority {priority} --apply-to queues {own} {pattern} {definition}",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl clear_operator_policy -p {vhost_word} {}",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl clear_policy -p {vhost_word} {}",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl set_user_tags {user} monitoring",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl set_permissions -p {vhost_word} {user} '^$' '^$' '^$'",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl list_feature_flags",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl set_vm_memory_high_watermark 0.6",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmqctl set_disk_free_limit 50MB",
+        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+    ),
+    (
+        "rabbitmq-queues grow {} all --vhost-pattern {} --queue-pattern {}",
+        "doctor::queues_of_one_node_are_grown_onto_another_and_a_flag_that_is_off_is_enabled",
+    ),
     ("cancel-worker run", "the_commands_of_this_program_do_what_is_said_of_them"),
     ("gcloud auth application-default login", "nowhere: it wants a browser, Google and somebody's account"),
 ];

@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -69,6 +69,11 @@ impl Broker {
         &self.uri
     }
 
+    /// The node's folder. Only for [`Broker::private`].
+    pub fn folder(&self) -> &Path {
+        &self.own_node().path
+    }
+
     /// Ends the node as a crash would. Only for [`Broker::private`].
     ///
     /// RabbitMQ keeps the names of new quorum queues in memory until nothing was declared for 0.5 s. A lone node
@@ -92,11 +97,12 @@ impl Broker {
     }
 
     /// Runs a command line as whoever administers the node would type it, in a shell in which `rabbitmqctl` and
-    /// `rabbitmq-diagnostics` mean this node; returns what it printed. Only for nodes that may be changed.
+    /// its kin mean this node; returns what it printed. Only for nodes that may be changed.
     pub fn shell(&self, command: &str) -> String {
         let node = self.own_node().path.to_str().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        for (program, word) in [("rabbitmqctl", "ctl"), ("rabbitmq-diagnostics", "diagnostics")] {
+        let programs = [("rabbitmqctl", "ctl"), ("rabbitmq-diagnostics", "diagnostics"), ("rabbitmq-queues", "queues")];
+        for (program, word) in programs {
             let path = folder.path().join(program);
             std::fs::write(&path, format!("#!/bin/sh\nexec '{SCRIPT}' {word} '{node}' \"$@\"\n")).unwrap();
             std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();

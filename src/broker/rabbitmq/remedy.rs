@@ -72,7 +72,7 @@ fn remedy(item: &TopologyItem, argument: &str, vhost: &str) -> String {
 }
 
 /// As an Erlang term.
-fn for_erlang(text: &str) -> String {
+pub(super) fn for_erlang(text: &str) -> String {
     format!("<<\"{}\"/utf8>>", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

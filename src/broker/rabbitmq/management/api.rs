@@ -29,17 +29,15 @@ pub enum ManagementError {
         /// What happened.
         problem: String,
     },
-    /// Wrong user or password, or not allowed.
+    /// Wrong user or password.
     #[error(
-        "ask the management API at {address}: it refuses user {user:?} ({status}); the user needs the tag monitoring"
+        "ask the management API at {address}: it refuses the login of user {user:?}; check user and password in the URL, or in amqp.uri where it has none"
     )]
     Refused {
         /// Without the password.
         address: String,
         /// Who asked.
         user: String,
-        /// HTTP.
-        status: u16,
     },
     /// Another program, or another version.
     #[error("ask the management API at {address}: the answer to {path} is none of RabbitMQ's: {problem}")]
@@ -53,15 +51,21 @@ pub enum ManagementError {
     },
 }
 
+/// An answer, or why this user may not see it, in the API's words.
+pub(super) type Told<T> = Result<T, String>;
+
 /// All that was asked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answers {
-    pub(super) overview: Overview,
-    pub(super) nodes: Vec<Node>,
-    pub(super) queues: Vec<Queue>,
-    pub(super) bindings: Vec<Binding>,
-    /// None: the user may not see them.
-    pub(super) flags: Option<Vec<Flag>>,
+    /// Who asked.
+    pub(super) user: String,
+    pub(super) overview: Told<Overview>,
+    pub(super) nodes: Told<Vec<Node>>,
+    pub(super) queues: Told<Vec<Queue>>,
+    pub(super) bindings: Told<Vec<Binding>>,
+    pub(super) flags: Told<Vec<Flag>>,
+    pub(super) policies: Told<Vec<Policy>>,
+    pub(super) operator_policies: Told<Vec<Policy>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +92,7 @@ pub(super) struct Queue {
     pub(super) kind: Option<String>,
     pub(super) arguments: Value,
     pub(super) policy: Option<String>,
+    pub(super) operator_policy: Option<String>,
     pub(super) effective_policy_definition: Value,
     pub(super) messages_ready: u64,
     pub(super) consumers: u64,
@@ -120,6 +125,14 @@ pub(super) struct Binding {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+pub(super) struct Policy {
+    pub(super) name: String,
+    pub(super) priority: i64,
+    pub(super) definition: Value,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Flag {
     pub(super) name: String,
     pub(super) state: String,
@@ -129,16 +142,23 @@ pub(super) struct Flag {
 pub(super) async fn ask(url: &Url, uri: Option<&AmqpUri>, vhost: &str) -> Result<Answers, ManagementError> {
     let api = Api::new(url, uri)?;
     let vhost = percent_encoding::utf8_percent_encode(vhost, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let overview = api.get("overview").await?;
-    let nodes = api.get("nodes").await?;
-    let queues = api.get(&format!("queues/{vhost}")).await?;
-    let bindings = api.get(&format!("bindings/{vhost}")).await?;
-    let flags = match api.get("feature-flags").await {
-        Ok(flags) => Some(flags),
-        Err(ManagementError::Refused { .. }) => None,
-        Err(error) => return Err(error),
-    };
-    Ok(Answers { overview, nodes, queues, bindings, flags })
+    Ok(Answers {
+        overview: api.get("overview").await?,
+        nodes: api.get("nodes").await?,
+        queues: api.get(&format!("queues/{vhost}")).await?,
+        bindings: api.get(&format!("bindings/{vhost}")).await?,
+        flags: api.get("feature-flags").await?,
+        policies: api.get(&format!("policies/{vhost}")).await?,
+        operator_policies: api.get(&format!("operator-policies/{vhost}")).await?,
+        user: api.user,
+    })
+}
+
+/// Who may not see something is told so with status 401 as well as who could not log in: the body tells them apart.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    reason: String,
 }
 
 struct Api {
@@ -173,7 +193,7 @@ impl Api {
         Ok(Self { client, base, user, password: SecretString::from(password) })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ManagementError> {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Told<T>, ManagementError> {
         let address = self.base.to_string();
         let unreachable =
             |error: &reqwest::Error| ManagementError::Unreachable { address: address.clone(), problem: chain(error) };
@@ -182,14 +202,11 @@ impl Api {
         let url = self.base.join(&format!("api/{path}")).map_err(|error| unreadable(error.to_string()))?;
         let request = self.client.get(url).basic_auth(&self.user, Some(self.password.expose_secret()));
         let mut answer = request.send().await.map_err(|error| unreachable(&error))?;
-        match answer.status() {
-            StatusCode::OK => {}
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                let user = self.user.clone();
-                return Err(ManagementError::Refused { address, user, status: status.as_u16() });
-            }
+        let is_refusal = match answer.status() {
+            StatusCode::OK => false,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
             status => return Err(unreadable(format!("HTTP {}", status.as_u16()))),
-        }
+        };
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|error| unreachable(&error))? {
             if body.len() + part.len() > MAX_ANSWER {
@@ -197,7 +214,13 @@ impl Api {
             }
             body.extend_from_slice(&part);
         }
-        serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))
+        if is_refusal {
+            let Refusal { reason } = serde_json::from_slice(&body).unwrap_or_default();
+            let is_login = reason.is_empty() || reason == "Login failed";
+            let user = self.user.clone();
+            return if is_login { Err(ManagementError::Refused { address, user }) } else { Ok(Err(reason)) };
+        }
+        serde_json::from_slice(&body).map(Ok).map_err(|error| unreadable(error.to_string()))
     }
 }
 

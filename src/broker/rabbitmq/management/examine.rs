@@ -1,9 +1,11 @@
 use serde_json::Value;
 
-use super::api::{Answers, Queue};
+use super::api::{Answers, Overview, Queue};
 use super::diagnosis::Diagnosis;
+use super::policies::{for_regex, policies};
 use crate::broker::error::for_shell;
 use crate::broker::rabbitmq::names::Names;
+use crate::broker::rabbitmq::remedy::for_erlang;
 use crate::broker::rabbitmq::topology;
 use crate::broker::rabbitmq::topology_item::TopologyItem;
 use crate::settings::Topology;
@@ -22,32 +24,60 @@ const SAFE_LIMIT: i64 = 1000;
 
 /// What the answers mean.
 pub(super) fn examine(answers: &Answers, names: &Names, topology: &Topology, vhost: &str) -> Vec<Diagnosis> {
-    let mut found = vec![version(answers)];
+    let overview = match &answers.overview {
+        Ok(overview) => overview,
+        Err(reason) => return vec![not_admitted(&answers.user, reason)],
+    };
+    let mut found = vec![version(overview)];
+    found.extend(not_seen(answers, vhost));
     found.extend(nodes(answers));
     found.extend(flags(answers));
-    found.extend(bindings(answers, names, topology));
+    found.extend(bindings(answers, names, topology, vhost));
     let own = own_queues(names);
-    let single = own.iter().filter(|name| queue(answers, name).is_some_and(|queue| queue.members.len() == 1)).count();
     for name in &own {
         if let Some(queue) = queue(answers, name) {
-            found.extend(of_queue(queue, names, vhost));
+            found.extend(of_queue(queue, names));
+            found.extend(policies(queue, answers, names, &topology.prefix, vhost));
         }
     }
-    if single > 0 {
-        found.push(Diagnosis::warn(
-            "members",
-            format!("{single} queues have one member: while its node is down nothing works, and a lost disk loses them; in a cluster of three nodes each gets three when it is declared"),
-        ));
-    }
+    found.extend(single_members(answers, &own, &topology.prefix, vhost));
     found.extend(old_wait_queues(answers, names, &topology.prefix, vhost));
-    if found.iter().all(|diagnosis| diagnosis.part != "policy") {
+    if answers.queues.is_ok() && found.iter().all(|diagnosis| diagnosis.part != "policy") {
         found.push(Diagnosis::good("policy", "no policy in force changes what the worker relies on"));
     }
     found
 }
 
 fn queue<'a>(answers: &'a Answers, name: &str) -> Option<&'a Queue> {
-    answers.queues.iter().find(|queue| queue.name == name)
+    answers.queues.iter().flatten().find(|queue| queue.name == name)
+}
+
+/// Without a tag a user may log in, and see nothing.
+fn not_admitted(user: &str, reason: &str) -> Diagnosis {
+    let user = for_shell(user);
+    Diagnosis::fail(
+        "management",
+        format!("user {user} may not use the management API ({reason}): `rabbitmqctl set_user_tags {user} monitoring`"),
+    )
+}
+
+/// What the user may not see, and which command would let it look without letting it change anything.
+fn not_seen(answers: &Answers, vhost: &str) -> Vec<Diagnosis> {
+    let (user, vhost_word) = (for_shell(&answers.user), for_shell(vhost));
+    let mut found = Vec::new();
+    if let Err(reason) = &answers.nodes {
+        let what = format!(
+            "user {user} may not see nodes and their alarms ({reason}): `rabbitmqctl set_user_tags {user} monitoring`"
+        );
+        found.push(Diagnosis::warn("management", what));
+    }
+    if let Err(reason) = answers.queues.as_ref().map(drop).and(answers.bindings.as_ref().map(drop)) {
+        found.push(Diagnosis::warn(
+            "management",
+            format!("user {user} may not see the queues of vhost {vhost:?} ({reason}); this lets it look, and nothing more: `rabbitmqctl set_permissions -p {vhost_word} {user} '^$' '^$' '^$'`"),
+        ));
+    }
+    found
 }
 
 fn own_queues(names: &Names) -> Vec<String> {
@@ -57,8 +87,8 @@ fn own_queues(names: &Names) -> Vec<String> {
     bound.into_iter().chain(names.results.iter().map(|results| results.name.clone())).chain(waits).collect()
 }
 
-fn version(answers: &Answers) -> Diagnosis {
-    let version = &answers.overview.rabbitmq_version;
+fn version(overview: &Overview) -> Diagnosis {
+    let version = &overview.rabbitmq_version;
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     if (major, minor) < OLDEST {
@@ -72,17 +102,20 @@ fn version(answers: &Answers) -> Diagnosis {
 
 fn nodes(answers: &Answers) -> Vec<Diagnosis> {
     let mut found = Vec::new();
-    for node in &answers.nodes {
+    let Ok(nodes) = &answers.nodes else { return found };
+    for node in nodes {
         let name = &node.name;
         if !node.running {
             found.push(Diagnosis::fail("node", format!("{name} is down: start it")));
             continue;
         }
-        for (on, what) in [(node.mem_alarm, "memory"), (node.disk_free_alarm, "disk")] {
+        let memory = "`rabbitmqctl set_vm_memory_high_watermark 0.6`";
+        let disk = "`rabbitmqctl set_disk_free_limit 50MB`";
+        for (on, what, raise) in [(node.mem_alarm, "memory", memory), (node.disk_free_alarm, "disk", disk)] {
             if on {
                 found.push(Diagnosis::fail(
                     "node",
-                    format!("an alarm for the {what} of {name} is on, and the broker takes no publishes: free some (`rabbitmq-diagnostics alarms`)"),
+                    format!("an alarm for the {what} of {name} is on, and the broker takes no publishes: free some (`rabbitmq-diagnostics alarms`), or allow more there, such as {raise}"),
                 ));
             }
         }
@@ -95,14 +128,15 @@ fn nodes(answers: &Answers) -> Vec<Diagnosis> {
         }
     }
     if found.is_empty() {
-        found.push(Diagnosis::good("node", format!("{} running, no alarm", answers.nodes.len())));
+        found.push(Diagnosis::good("node", format!("{} running, no alarm", nodes.len())));
     }
     found
 }
 
 fn flags(answers: &Answers) -> Vec<Diagnosis> {
-    let Some(flags) = &answers.flags else {
-        return vec![Diagnosis::warn("feature flags", "they cannot be seen by this user: give it the tag monitoring")];
+    let Ok(flags) = &answers.flags else {
+        let told = "administrators alone are told of them: `rabbitmqctl list_feature_flags` is to say that quorum_queue and stream_queue are enabled";
+        return vec![Diagnosis::good("feature flags", told)];
     };
     let disabled = flags.iter().filter(|flag| FLAGS.contains(&flag.name.as_str()) && flag.state == "disabled");
     disabled
@@ -117,10 +151,10 @@ fn flags(answers: &Answers) -> Vec<Diagnosis> {
 }
 
 /// What leads into the queues. AMQP cannot tell.
-fn bindings(answers: &Answers, names: &Names, topology: &Topology) -> Vec<Diagnosis> {
+fn bindings(answers: &Answers, names: &Names, topology: &Topology, vhost: &str) -> Vec<Diagnosis> {
+    let (Ok(bindings), Ok(_)) = (&answers.bindings, &answers.queues) else { return Vec::new() };
     let is_bound = |source: &str, queue: &str, key: &str| {
-        answers
-            .bindings
+        bindings
             .iter()
             .any(|binding| binding.source == source && binding.destination == queue && binding.routing_key == key)
     };
@@ -130,12 +164,15 @@ fn bindings(answers: &Answers, names: &Names, topology: &Topology) -> Vec<Diagno
         if queue(answers, &name).is_some() && !is_bound(&exchange, &name, &key) {
             found.push(Diagnosis::fail(
                 "binding",
-                format!("queue {name:?} is not bound to exchange {exchange:?} with the key {key:?}, so what goes there is stuck or lost: a worker that declares its topology binds it within a minute"),
+                format!(
+                    "queue {name:?} is not bound to exchange {exchange:?} with the key {key:?}, so what goes there is stuck or lost: a worker that declares its topology binds it within a minute, and so does {}",
+                    bind_command(&exchange, &key, &name, vhost)
+                ),
             ));
         }
     }
     let events = &names.events_exchange.name;
-    if answers.bindings.iter().all(|binding| binding.source != *events) {
+    if bindings.iter().all(|binding| binding.source != *events) {
         found.push(Diagnosis::fail(
             "binding",
             format!("nobody is bound to exchange {events:?}: answers cannot be published; bind a queue with the key \"operation.#\", or set amqp.topology.results = true"),
@@ -147,7 +184,16 @@ fn bindings(answers: &Answers, names: &Names, topology: &Topology) -> Vec<Diagno
     found
 }
 
-fn of_queue(queue: &Queue, names: &Names, vhost: &str) -> Vec<Diagnosis> {
+/// rabbitmqctl has no command of its own for it.
+fn bind_command(exchange: &str, key: &str, queue: &str, vhost: &str) -> String {
+    let resource =
+        |kind: &str, name: &str| format!("rabbit_misc:r({}, {kind}, {})", for_erlang(vhost), for_erlang(name));
+    let (exchange, key, queue) = (resource("exchange", exchange), for_erlang(key), resource("queue", queue));
+    let bind = format!("rabbit_binding:add({{binding, {exchange}, {key}, {queue}, []}}, <<\"cancel-worker\">>).");
+    format!("`rabbitmqctl eval {}`", for_shell(&bind))
+}
+
+fn of_queue(queue: &Queue, names: &Names) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     let name = &queue.name;
     if queue.kind.as_deref().is_some_and(|kind| kind != "quorum") {
@@ -182,82 +228,77 @@ fn of_queue(queue: &Queue, names: &Names, vhost: &str) -> Vec<Diagnosis> {
             format!("no worker takes requests from {name:?}: start `cancel-worker run`"),
         ));
     }
-    if is(&names.dead.queue.name) && names.dead.queue.external {
-        let limit = queue.argument("x-delivery-limit").and_then(Value::as_i64);
-        if limit.is_none_or(|limit| limit < SAFE_LIMIT) {
-            found.push(Diagnosis::warn(
-                "queue",
-                format!("the dead queue {name:?} has a delivery limit that looking at it reaches, after which RabbitMQ 4 drops letters: make it anew with x-delivery-limit 2147483647"),
-            ));
-        }
+    let is_results = names.results.as_ref().is_some_and(|results| is(&results.name));
+    let limit = queue.argument("x-delivery-limit").and_then(Value::as_i64);
+    if (is(&names.dead.queue.name) || is_results) && limit.is_none_or(|limit| limit < SAFE_LIMIT) {
+        let content = if is_results { "events" } else { "letters" };
+        found.push(Diagnosis::warn(
+            "queue",
+            format!("{name:?} has a delivery limit that looking at it reaches, after which RabbitMQ 4 drops {content}: make it anew with x-delivery-limit 2147483647"),
+        ));
     }
-    found.extend(policies(queue, names, vhost));
+    found.extend(dead_lettering(queue, names));
     found
 }
 
-/// Policies that go before what the worker has asked for.
-fn policies(queue: &Queue, names: &Names, vhost: &str) -> Vec<Diagnosis> {
-    let (name, set) = (&queue.name, queue.policies());
-    let remedy = {
-        let policy = for_shell(queue.policy.as_deref().unwrap_or_default());
-        let vhost = for_shell(vhost);
-        format!(
-            "`rabbitmqctl clear_policy -p {vhost} {policy}`, or give these queues a policy of their own with a higher priority"
-        )
+/// What expires or is redelivered too often goes on only where all of these are set. For the first three an argument goes
+/// before a policy.
+fn dead_lettering(queue: &Queue, names: &Names) -> Option<Diagnosis> {
+    let name = &queue.name;
+    let is_wait = names.levels.iter().any(|level| names.wait_queue(level).name == *name);
+    if !is_wait && !names.is_consumed(name) {
+        return None;
+    }
+    let set = queue.policies();
+    let value =
+        |key: &str| queue.argument(&format!("x-{key}")).or_else(|| set.get(key).copied()).and_then(Value::as_str);
+    let target = match is_wait {
+        true => "the follow-ups",
+        false if *name == names.quarantine.queue.name => "the dead letters",
+        false => "the quarantine",
     };
-    let mut found = Vec::new();
-    let mut fail = |what: &str| found.push(Diagnosis::fail("policy", format!("{name:?} {what}: {remedy}")));
-    if set.contains_key("expires") {
-        fail(
-            "is deleted with all its messages when it was not used for so long as a policy says, and no declaration counts as a use",
+    if value("dead-letter-exchange").is_none() {
+        let what = format!(
+            "{name:?} has no x-dead-letter-exchange, and what leaves it is lost instead of going to {target}: make it anew with one"
         );
+        return Some(Diagnosis::fail("queue", what));
     }
-    let is_requests = *name == names.requests.queue.name;
-    if set.contains_key("message-ttl") && !is_requests {
-        fail("loses messages, or brings them back too early, by a policy with message-ttl");
-    }
-    let overflow = set.get("overflow").and_then(|overflow| overflow.as_str());
-    let declared = queue.argument("x-overflow").and_then(Value::as_str);
-    let is_rejecting = overflow.or(declared) == Some("reject-publish");
-    let is_bounded = set.contains_key("max-length") || set.contains_key("max-length-bytes");
-    if is_bounded && !is_rejecting {
-        fail("drops messages by a policy with max-length");
-    } else if overflow.is_some() && declared == Some("reject-publish") && !is_rejecting {
-        fail("no longer dead-letters at least once, by a policy with overflow");
-    } else if is_bounded {
-        found.push(Diagnosis::warn(
-            "policy",
-            format!("{name:?} refuses what is more than a policy with max-length allows, and workers wait for room: {remedy}"),
-        ));
-    }
-    let limit = set.get("delivery-limit").and_then(|limit| limit.as_i64());
-    if let Some(limit) = limit
-        && queue.argument("x-delivery-limit").and_then(Value::as_i64).is_none_or(|declared| limit < declared)
-    {
-        found.push(Diagnosis::warn(
-            "policy",
-            format!("{name:?} gives messages up after {limit} redeliveries, which is less than the worker asks for, by a policy: {remedy}"),
-        ));
-    }
-    if set.keys().any(|key| key.starts_with("delayed-retry")) {
-        found.push(Diagnosis::warn("policy", format!("{name:?} delays what comes back, by a policy: {remedy}")));
-    }
-    if is_requests && set.contains_key("message-ttl") {
-        found.push(Diagnosis::warn(
-            "policy",
-            format!(
-                "{name:?} expires requests by a policy with message-ttl: they are cancelled once and answered: {remedy}"
-            ),
-        ));
-    }
-    found
+    let is_safe = value("dead-letter-strategy") == Some("at-least-once") && value("overflow") == Some("reject-publish");
+    let what = format!(
+        "{name:?} does not dead-letter at least once, so what goes to {target} can be lost on its way: make it anew with x-dead-letter-strategy at-least-once and x-overflow reject-publish"
+    );
+    (!is_safe).then(|| Diagnosis::warn("queue", what))
+}
+
+/// Queues that are lost with one node.
+fn single_members(answers: &Answers, own: &[String], prefix: &str, vhost: &str) -> Option<Diagnosis> {
+    let queues = own.iter().filter_map(|name| queue(answers, name));
+    let single: Vec<&Queue> = queues.filter(|queue| queue.members.len() == 1).collect();
+    let members = &single.first()?.members;
+    let harm = format!(
+        "{} queues have one member: while its node is down nothing works, and a lost disk loses them",
+        single.len()
+    );
+    let is_other = |name: &&String| !members.contains(*name);
+    let running = answers.nodes.iter().flatten().filter(|node| node.running).map(|node| &node.name);
+    let what = match running.clone().find(is_other) {
+        Some(node) => format!(
+            "{harm}: on each other node, up to three in all, `rabbitmq-queues grow {} all --vhost-pattern {} --queue-pattern {}`",
+            for_shell(node),
+            for_shell(&format!("^{}$", for_regex(vhost))),
+            for_shell(&format!("^{}\\.", for_regex(prefix)))
+        ),
+        None => format!("{harm}; in a cluster of three nodes each gets three when it is declared"),
+    };
+    Some(Diagnosis::warn("members", what))
 }
 
 /// Of settings of before.
 fn old_wait_queues(answers: &Answers, names: &Names, prefix: &str, vhost: &str) -> Vec<Diagnosis> {
     let ours = own_queues(names);
     let begins = format!("{prefix}.wait.");
-    let old = answers.queues.iter().filter(|queue| queue.name.starts_with(&begins) && !ours.contains(&queue.name));
+    let old =
+        answers.queues.iter().flatten().filter(|queue| queue.name.starts_with(&begins) && !ours.contains(&queue.name));
     old.map(|queue| {
         let (shown, ready) = (&queue.name, queue.messages_ready);
         let (vhost, name) = (for_shell(vhost), for_shell(shown));

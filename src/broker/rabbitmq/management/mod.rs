@@ -5,10 +5,12 @@
 //! | `api` | what is asked, and what it answers |
 //! | `diagnosis` | [`Diagnosis`]: one thing that was looked at |
 //! | `examine` | what the answers mean, and the commands that mend it |
+//! | `policies` | which policies do harm, whose they are, and what keeps them away |
 
 mod api;
 mod diagnosis;
 mod examine;
+mod policies;
 
 pub use api::ManagementError;
 pub use diagnosis::{Diagnosis, Severity};
