@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use cancel_worker::worker::now;
 use lapin::options::{BasicPublishOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Broker, free_port, persistent};
+use crate::support::{Act, Broker, RawServer, Request, free_port, persistent};
 use crate::test_env::{Ended, PATIENCE, TestEnv, run_command};
 
 async fn check(env: &TestEnv, arguments: &[&str]) -> Ended {
@@ -174,7 +175,7 @@ async fn the_management_api_tells_what_amqp_cannot_and_each_command_mends_what_i
 }
 
 #[tokio::test]
-async fn a_canary_proves_the_whole_way_and_leaves_one_letter() {
+async fn a_canary_proves_the_whole_way() {
     let mut env = TestEnv::new().await;
     let silent = check(&env, &["--end-to-end"]).await;
     assert!(silent.code == 1 && silent.stdout.contains("FAIL end to end: no answer within 10s"), "{silent:?}");
@@ -188,6 +189,39 @@ async fn a_canary_proves_the_whole_way_and_leaves_one_letter() {
     assert!(sung.stdout.contains("ok   clock: the API's is 0 s"), "{sung:?}");
     worker.signal("TERM");
     worker.wait().await;
+    env.end().await;
+}
+
+/// An API that knows no operation, and at which it is ten minutes earlier.
+async fn forgetful_api() -> RawServer {
+    RawServer::start(|_: &Request| {
+        let date = httpdate::fmt_http_date((now() - Duration::from_secs(600)).into());
+        let body = json!({ "error": { "code": 404, "status": "NOT_FOUND", "message": "no such operation" } });
+        Act::json(&format!("404 Not Found\r\ndate: {date}"), &body.to_string())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_canary_leaves_one_letter_where_failures_are_kept_and_a_wrong_clock_is_told_of() {
+    let (mut env, api) = (TestEnv::new().await, forgetful_api().await);
+    env.set("api.endpoint", &api.url());
+    for keeps in [true, false] {
+        env.set("worker.keep_failed", &keeps.to_string());
+        let worker = env.worker().await;
+        let sung = check(&env, &["--end-to-end"]).await;
+        assert!(sung.code == 0 && sung.stdout.contains("the answer is failed not_found"), "{sung:?}");
+        let seconds = ["-599 s", "-600 s", "-601 s"];
+        let clock = sung.stdout.lines().find(|line| line.starts_with("WARN clock: the API's is ")).unwrap();
+        assert!(seconds.iter().any(|seconds| clock.contains(seconds)), "{clock}");
+        env.depth_becomes("dead", keeps.into()).await;
+        if keeps {
+            let letter = env.dead_letters(1).await.remove(0);
+            let request: Value = serde_json::from_slice(&letter.data).unwrap();
+            assert!(request["request_id"].as_str().unwrap().starts_with("cancel-worker-check-"), "{request}");
+        }
+        drop(worker);
+    }
     env.end().await;
 }
 
@@ -231,12 +265,6 @@ async fn what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_comma
     let key = "operation.#".into();
     channel.queue_unbind(queue.into(), exchange.into(), key, FieldTable::default()).await.unwrap();
     mends(&env, &management, "is not bound to exchange", "rabbitmqctl eval", &node).await;
-
-    block_in_place(|| node.ctl(["set_vm_memory_high_watermark", "0.000001"]));
-    mends(&env, &management, "an alarm for the memory", "rabbitmqctl set_vm", &node).await;
-    block_in_place(|| node.ctl(["set_disk_free_limit", "100000GB"]));
-    mends(&env, &management, "an alarm for the disk", "rabbitmqctl set_disk", &node).await;
-    external_queues(&mut env, &management).await;
 }
 
 /// From a user who may log in to one who sees all that a monitoring user sees.
@@ -254,6 +282,21 @@ async fn users(env: &TestEnv, management: &str, node: &Broker) {
     assert!(text.stdout.contains("ok   node: 1 running") && text.stdout.contains("ok   policy: "), "{text:?}");
     let wrong = found(env, &["--management", &management.replace("127", "guest:h1dden@127")]).await;
     assert!(wrong.iter().any(|finding| finding.contains("refuses the login of user \"guest\"")), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_and_events_that_nobody_takes_and_queues_that_the_worker_does_not_declare_are_told_of() {
+    let node = block_in_place(Broker::private);
+    let management = block_in_place(|| manage(&node));
+    let mut env = TestEnv::on(&node).await;
+    block_in_place(|| {
+        node.ctl(["set_vm_memory_high_watermark", "0.000001"]);
+        node.ctl(["set_disk_free_limit", "100000GB"])
+    });
+    mends(&env, &management, "an alarm for the memory", "rabbitmqctl set_vm", &node).await;
+    mends(&env, &management, "an alarm for the disk", "rabbitmqctl set_disk", &node).await;
+    drop(env.worker().await);
+    external_queues(&mut env, &management).await;
 }
 
 /// What is wrong with queues that the worker does not declare, and events that nobody takes.

@@ -56,11 +56,11 @@ const COMMANDS: [(&str, &str); 19] = [
     ),
     (
         "rabbitmqctl set_vm_memory_high_watermark 0.6",
-        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+        "doctor::alarms_and_events_that_nobody_takes_and_queues_that_the_worker_does_not_declare_are_told_of",
     ),
     (
         "rabbitmqctl set_disk_free_limit 50MB",
-        "doctor::what_a_user_may_not_see_and_what_others_have_set_is_mended_by_the_command_beside_it",
+        "doctor::alarms_and_events_that_nobody_takes_and_queues_that_the_worker_does_not_declare_are_told_of",
     ),
     (
         "rabbitmq-queues grow {} all --vhost-pattern {} --queue-pattern {}",
