@@ -202,6 +202,10 @@ async fn a_replay_that_is_killed_at_any_moment_loses_nothing_and_leaves_the_rest
         replay.kill9().await;
         kills += usize::from(!replay.wait().await.success());
         all_back(&env, u32::try_from(LETTERS - CHOSEN).unwrap()).await;
+        // A look in between: what was given back stands behind what was given back before.
+        let left = listed(&env, "").await;
+        let left: Vec<&String> = left.iter().filter(|id| id.starts_with("rest")).collect();
+        assert!(left.iter().copied().eq(&rest), "in their order, each once: {left:?}");
     }
     assert!(kills >= 10, "{kills} replays were killed");
     dead_json(&env, "replay --name */chosen-*").await;

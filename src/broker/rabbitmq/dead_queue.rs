@@ -31,12 +31,14 @@ const BACK_INTERVAL: Duration = Duration::from_millis(20);
 /// From the last letter to the look whether more are there, where not all have come.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Consumers that hold letters, one after the other. When a channel ends, a quorum queue takes back what its consumers held
-/// in the order in which they came; of more than 32, as each get would be one, RabbitMQ 3.10 does so in no order.
-const MAX_CONSUMERS: u32 = 30;
+/// Up to so many letters are taken by one consumer, which gets all of them in one step of the queue. What is given back stands
+/// behind whatever was given back before, and only before what was never read: so the order stays only if all letters are
+/// taken, and a reader that is killed must have had none of them, or all.
+const AT_ONCE: u32 = 1000;
 
-/// The fewest letters that a consumer holds.
-const MIN_HELD: u16 = 64;
+/// More letters are taken by consumers one after the other, at most so many. When a channel ends, a quorum queue takes back
+/// what its consumers held in the order in which they came; of more than 32 RabbitMQ 3.10 does so in no order.
+const MAX_CONSUMERS: u32 = 30;
 
 /// The dead queue, read by one alone, for the command line. What was read and is not acknowledged goes back to where it was,
 /// in its order, when this is closed, dropped or killed. There is no looking without taking.
@@ -162,7 +164,8 @@ impl DeadQueue {
         }
     }
 
-    /// How many letters there are now, at most `bound`, and those letters in their order; fewer where others take some.
+    /// How many letters there are now, at most `bound`, and those letters in their order; fewer where others take some. To be read
+    /// to its end, or the order of those that are left changes.
     ///
     /// # Errors
     /// The queue has no leader, may not be read, or the connection has ended.
@@ -176,7 +179,8 @@ impl DeadQueue {
         }
         let count = count.min(bound);
         self.left.store(count, Relaxed);
-        let held = u16::try_from(count / MAX_CONSUMERS + 1).unwrap_or(u16::MAX).max(MIN_HELD);
+        let held = if count <= AT_ONCE { count.max(1) } else { count / MAX_CONSUMERS + 1 };
+        let held = u16::try_from(held).unwrap_or(u16::MAX);
         let reading =
             Reading { queue: self, consumer: None, consumers: 0, held, received: 0, is_cancelled: false, left: count };
         let letters = stream::try_unfold(reading, async |mut reading| {
@@ -333,6 +337,11 @@ impl Reading<'_> {
                     }
                     self.received += 1;
                     self.left -= 1;
+                    if self.left == 0 && !self.is_cancelled {
+                        // What came later is none of these.
+                        let cancel = self.queue.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+                        self.queue.answered(cancel).await?;
+                    }
                     return Ok(Some(self.queue.letter(delivery)));
                 }
                 Ok(Some(Err(error))) => return Err(self.queue.lost(&error)),

@@ -137,6 +137,8 @@ async fn act_on_all(
             }
         }
     }
+    // The order of the rest stays only if all of it goes back.
+    while !tally.interrupted && letters.next().await.transpose()?.is_some() {}
     // What is on its way is waited for, but not for ever: a letter whose publish is not confirmed stays.
     let last = async {
         while let Some(done) = acting.next().await {

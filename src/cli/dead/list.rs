@@ -35,6 +35,8 @@ pub(super) async fn list(reader: Reader<'_>, filter: &Filter, limit: u32, as_jso
                 rows.push(letter.cells(now));
             }
         }
+        // The order stays only if all of them go back.
+        while letters.next().await.transpose()?.is_some() {}
     }
     if !rows.is_empty() {
         print(&table(HEADINGS, &rows))?;
