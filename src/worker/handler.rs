@@ -239,17 +239,17 @@ impl<O: Operations> Handler<O> {
             return;
         }
         let FollowUp { request, progress, .. } = case;
-        let (name, identity, request_key) = (request.name.as_str(), request.identity.as_str(), request.key());
+        let (name, identity) = (request.name.as_str(), request.identity.as_str());
         let seconds = (self.clock.now() - progress.first_seen).as_seconds_f64();
         let (cancels, gets) = (progress.calls.cancel, progress.calls.get);
         if let Outcome::Failed(reason) = outcome {
             let error = error.as_ref().map_or("", |error| error.message.as_str());
             let user_id = request.details.user_id.as_deref();
             let reason = reason.as_str();
-            warn!(%request_key, name, identity, user_id, reason, error, seconds, cancels, gets, "failed");
+            warn!(request_key = %request.key(), name, identity, user_id, reason, error, seconds, cancels, gets, "failed");
         } else {
             let outcome = outcome.as_str();
-            info!(%request_key, name, identity, outcome, seconds, cancels, gets, "answered");
+            info!(request_key = %request.key(), name, identity, outcome, seconds, cancels, gets, "answered");
         }
     }
 
