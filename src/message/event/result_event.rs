@@ -74,17 +74,10 @@ impl<'a> ResultEvent<'a> {
         finished_at: OffsetDateTime,
     ) -> Self {
         Self {
-            key: request.key(),
-            identity: &request.identity,
-            details: &request.details,
-            name: Some(request.name.as_str()),
-            outcome: conclusion.outcome,
             operation: progress.operation.as_deref(),
-            context: request.details.context.as_ref(),
-            error: ErrorView::of(conclusion.outcome, conclusion.error.as_ref()),
             accepted_at: progress.accepted_at,
-            finished_at,
             attempts: Some(progress.calls),
+            ..Self::given_up(request, conclusion, finished_at)
         }
     }
 
