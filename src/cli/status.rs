@@ -11,11 +11,8 @@ use super::output::print;
 use super::probe::ReadyAnswer;
 use super::startup::runtime;
 use super::table::table;
-use crate::broker::rabbitmq::{Finding, Inspection, Status, inspect};
+use crate::broker::rabbitmq::{Finding, Inspection, MANY_RESULTS, Status, inspect};
 use crate::settings::{Loaded, Settings};
-
-/// So many events that nobody takes are worth a word: `results` is bounded by nothing but the broker's disk.
-const MANY_RESULTS: u32 = 100_000;
 
 /// `status`: what is where. Costs no message a delivery, and changes nothing.
 pub(super) fn run(command: &arguments::Status) -> anyhow::Result<Exit> {
@@ -102,7 +99,7 @@ impl Report {
                 self.problems.push(format!("{ready} requests wait in {name:?}, and no worker takes them"));
             } else if *consumers == 0
                 && *name == own(external.results_queue.as_ref(), "results")
-                && *ready >= MANY_RESULTS
+                && *ready > MANY_RESULTS
             {
                 self.problems.push(format!(
                     "{ready} events wait in {name:?}, and nobody takes them: take them, or set amqp.topology.results = false and delete the queue"

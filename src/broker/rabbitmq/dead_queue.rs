@@ -16,7 +16,6 @@ use super::delivery::DELIVERY_COUNT;
 use super::publisher::Publisher;
 use super::refusal::{Refusal, connection_lost, refusal};
 use super::remedy::fault;
-use super::session_end::SessionEnd;
 use super::topology::{self, Depth};
 use super::topology_item::TopologyItem;
 use crate::broker::error::BrokerError;
@@ -139,12 +138,6 @@ impl DeadQueue {
     #[must_use]
     pub fn publisher(&self) -> Publisher {
         self.pair.publisher.clone()
-    }
-
-    /// Tells when and why the connections have ended.
-    #[must_use]
-    pub fn over(&self) -> SessionEnd {
-        self.pair.over.clone()
     }
 
     /// Waits, for `amqp.connect_timeout`, until the broker takes publishes.

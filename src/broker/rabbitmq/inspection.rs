@@ -11,6 +11,9 @@ use crate::broker::error::BrokerError;
 use crate::broker::role::Role;
 use crate::settings;
 
+/// More events that nobody takes are worth a word: `results` is bounded by nothing but the broker's disk.
+pub const MANY_RESULTS: u32 = 100_000;
+
 /// What [`inspect`] found.
 #[derive(Clone, Debug)]
 pub struct Inspection {

@@ -56,7 +56,7 @@ pub use content::Content;
 pub use dead_queue::{DeadLetter, DeadQueue, LetterTag};
 pub use delivery::Delivery;
 pub use event_subscription::EventSubscription;
-pub use inspection::{Finding, Inspection, Status, inspect};
+pub use inspection::{Finding, Inspection, MANY_RESULTS, Status, inspect};
 pub use io_runtime::start_io_runtime;
 pub use management::{Diagnosis, ManagementError, Severity, examine};
 pub use publisher::Publisher;

@@ -43,7 +43,7 @@ impl KeptHeaders {
         if matches!(target, Target::Wait(_)) { Self::WithoutDeaths } else { Self::All }
     }
 
-    fn drop(self, name: &str) -> bool {
+    fn drops(self, name: &str) -> bool {
         match self {
             Self::All => false,
             Self::WithoutDeaths => DEATHS.iter().any(|death| name.starts_with(death)),
@@ -122,7 +122,8 @@ impl Outbound {
         }
 
         let mut originals = FieldTable::default();
-        let is_dropped = |name: &str| name == DELIVERY_COUNT || name == DeliveryKind::HEADER || kept_headers.drop(name);
+        let is_dropped =
+            |name: &str| name == DELIVERY_COUNT || name == DeliveryKind::HEADER || kept_headers.drops(name);
         for (name, value) in original.headers().filter(|(name, _)| !is_dropped(name)) {
             let name = ROUTING_HEADERS.iter().find(|(routing, _)| *routing == name).map_or(name, |(_, kept)| kept);
             originals.insert(short("header", name)?, value.clone());

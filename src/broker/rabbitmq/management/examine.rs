@@ -4,14 +4,12 @@ use super::api::{Answers, Overview, Queue};
 use super::diagnosis::Diagnosis;
 use super::policies::{for_regex, policies};
 use crate::broker::error::for_shell;
+use crate::broker::rabbitmq::inspection::MANY_RESULTS;
 use crate::broker::rabbitmq::names::Names;
 use crate::broker::rabbitmq::remedy::for_erlang;
 use crate::broker::rabbitmq::topology;
 use crate::broker::rabbitmq::topology_item::TopologyItem;
 use crate::settings::Topology;
-
-/// So many events that nobody takes are worth a word: `results` is bounded by nothing but the broker's disk.
-const MANY_RESULTS: u64 = 100_000;
 
 /// The oldest version that the worker is tested with.
 const OLDEST: (u32, u32) = (3, 10);
@@ -214,7 +212,7 @@ fn of_queue(queue: &Queue, names: &Names) -> Vec<Diagnosis> {
     let is = |other: &str| name == other;
     if names.results.as_ref().is_some_and(|results| is(&results.name))
         && queue.consumers == 0
-        && queue.messages_ready > MANY_RESULTS
+        && queue.messages_ready > u64::from(MANY_RESULTS)
     {
         let ready = queue.messages_ready;
         found.push(Diagnosis::warn(
